@@ -1,1 +1,19 @@
-//! 
+//! Who is in the cluster, and which version it speaks.
+//!
+//! [`Cluster`] holds what the `members`, `members_removed` and `cluster` buckets of the file hold, and
+//! changes only by committed entries: the apply thread owns the one copy that counts. Nothing here does
+//! IO; a change returns the bucket writes that make it durable.
+
+mod cluster;
+mod id;
+mod member;
+mod record;
+mod url;
+mod version;
+
+pub use cluster::{Cluster, ConfChangeError, MemberChange};
+pub use id::{ClusterId, MemberId};
+pub use member::{Attributes, Member};
+pub use record::{Bucket, DowngradeRecord, RecordError, Write};
+pub use url::{UrlError, normalize_url};
+pub use version::{ParseVersionError, Version};

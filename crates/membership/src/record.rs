@@ -1,0 +1,125 @@
+//! Members and versions as the file holds them: JSON under the bucket keys of etcd's
+//! `server/storage/schema`. The field order is Go's, because Hash covers these bytes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::MemberId;
+use crate::member::{Attributes, Member};
+
+/// A bucket of the file that membership writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bucket {
+    Members,
+    MembersRemoved,
+    Cluster,
+}
+
+impl Bucket {
+    pub fn name(self) -> &'static [u8] {
+        match self {
+            Bucket::Members => b"members",
+            Bucket::MembersRemoved => b"members_removed",
+            Bucket::Cluster => b"cluster",
+        }
+    }
+}
+
+/// One write to the file; no value deletes the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    pub bucket: Bucket,
+    pub key: Vec<u8>,
+    pub value: Option<Vec<u8>>,
+}
+
+/// A record of the file, or a context of a configuration change, that is not what etcd writes.
+#[derive(Debug)]
+pub struct RecordError {
+    pub what: &'static str,
+    pub key: String,
+    pub reason: String,
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "read {} {:?}: {}", self.what, self.key, self.reason)
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+#[derive(Serialize, Deserialize)]
+struct MemberJson {
+    id: u64,
+    #[serde(rename = "peerURLs", default, deserialize_with = "null_as_empty")]
+    peer_urls: Vec<String>,
+    #[serde(rename = "isLearner", default, skip_serializing_if = "is_false")]
+    is_learner: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    name: String,
+    #[serde(
+        rename = "clientURLs",
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_as_empty"
+    )]
+    client_urls: Vec<String>,
+    #[serde(rename = "isPromote", default, skip_serializing_if = "is_false")]
+    is_promote: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// Go writes a nil slice as `null`.
+fn null_as_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The `downgrade` record of the `cluster` bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DowngradeRecord {
+    #[serde(rename = "target-version")]
+    pub target_version: String,
+    pub enabled: bool,
+}
+
+/// A member as a record or as the context of a configuration change.
+pub(crate) fn encode_member(member: &Member) -> Vec<u8> {
+    let json = MemberJson {
+        id: member.id.0,
+        peer_urls: member.peer_urls.clone(),
+        is_learner: member.is_learner,
+        name: member.attributes.name.clone(),
+        client_urls: member.attributes.client_urls.clone(),
+        is_promote: false,
+    };
+    serde_json::to_vec(&json).expect("strings and numbers always serialise")
+}
+
+/// A member and whether the change promotes it.
+pub(crate) fn decode_member(what: &'static str, bytes: &[u8]) -> Result<(Member, bool), RecordError> {
+    let json: MemberJson = serde_json::from_slice(bytes).map_err(|error| RecordError {
+        what,
+        key: String::from_utf8_lossy(bytes).into_owned(),
+        reason: error.to_string(),
+    })?;
+    let member = Member {
+        id: MemberId(json.id),
+        peer_urls: json.peer_urls,
+        is_learner: json.is_learner,
+        attributes: Attributes { name: json.name, client_urls: json.client_urls },
+    };
+    Ok((member, json.is_promote))
+}
+
+pub(crate) fn decode_id(what: &'static str, key: &[u8]) -> Result<MemberId, RecordError> {
+    let text = String::from_utf8_lossy(key).into_owned();
+    match u64::from_str_radix(&text, 16) {
+        Ok(id) => Ok(MemberId(id)),
+        Err(error) => Err(RecordError { what, key: text, reason: error.to_string() }),
+    }
+}
