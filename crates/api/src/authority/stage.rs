@@ -1,0 +1,237 @@
+//! The stage as a byte stream: reads go through the [`Scanner`], writes pass.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::frames::{Scanner, TOO_MANY_PINGS, Violation};
+use super::ping::{Activity, PingPolicy, Verdict};
+
+/// Read at once while bytes cannot go straight to the reader.
+const READ_BYTES: usize = 8 * 1024;
+
+/// A client's HTTP/2 connection with mended header blocks. See the module above.
+pub(crate) struct MendedStream<S> {
+    inner: S,
+    scanner: Scanner,
+    /// Read, but the beginning of something unfinished.
+    held: Vec<u8>,
+    /// `held` has bytes that the scanner has not seen yet.
+    held_is_new: bool,
+    /// Mended, to be read from `ready_from` on.
+    ready: Vec<u8>,
+    ready_from: usize,
+    /// None: the ping policy is not enforced on this listener.
+    pings: Option<PingPolicy>,
+    activity: Arc<Activity>,
+    /// All frames written so far are out whole, so a frame of our own may go between.
+    at_frame_boundary: bool,
+    /// The connection is over: this is left to write, then the reader sees its end.
+    farewell: Option<Vec<u8>>,
+}
+
+impl<S> MendedStream<S> {
+    /// `first` are the bytes that were read already, to know that this is HTTP/2.
+    pub(crate) fn new(
+        inner: S,
+        first: &[u8],
+        ping_min_time: Option<Duration>,
+        activity: Arc<Activity>,
+    ) -> Self {
+        MendedStream {
+            inner,
+            scanner: Scanner::new(),
+            held: first.to_vec(),
+            held_is_new: !first.is_empty(),
+            ready: Vec::new(),
+            ready_from: 0,
+            pings: ping_min_time.map(PingPolicy::new),
+            activity,
+            at_frame_boundary: true,
+            farewell: None,
+        }
+    }
+
+    fn count_pings(&mut self, pings: u32) -> Result<(), Violation> {
+        let Some(policy) = &mut self.pings else { return Ok(()) };
+        for _ in 0..pings {
+            if policy.ping(Instant::now(), &self.activity) == Verdict::TooMany {
+                return Err(TOO_MANY_PINGS);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the scanner over `held`.
+    fn scan_held(&mut self) -> Result<(), Violation> {
+        self.held_is_new = false;
+        let mut mended = Vec::new();
+        let done = self.scanner.scan(&self.held, &mut mended)?;
+        self.ready.extend_from_slice(&self.held[..done.passed]);
+        self.ready.append(&mut mended);
+        self.held.drain(..done.consumed);
+        self.count_pings(done.pings)
+    }
+
+    fn deliver(&mut self, buf: &mut ReadBuf<'_>) {
+        let left = &self.ready[self.ready_from..];
+        let n = left.len().min(buf.remaining());
+        buf.put_slice(&left[..n]);
+        self.ready_from += n;
+        if self.ready_from == self.ready.len() {
+            self.ready.clear();
+            self.ready_from = 0;
+        }
+    }
+
+    fn end(&mut self, why: Violation) {
+        tracing::debug!(code = why.code, reason = why.debug, "closing client connection");
+        // A frame is half out: nothing sensible can follow it.
+        self.farewell = Some(if self.at_frame_boundary { self.scanner.go_away(why) } else { Vec::new() });
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for MendedStream<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(farewell) = &mut this.farewell {
+                while !farewell.is_empty() {
+                    let n = ready!(Pin::new(&mut this.inner).poll_write(cx, farewell))?;
+                    if n == 0 {
+                        break;
+                    }
+                    farewell.drain(..n);
+                }
+                ready!(Pin::new(&mut this.inner).poll_flush(cx))?;
+                return Poll::Ready(Ok(()));
+            }
+            if !this.ready.is_empty() {
+                this.deliver(buf);
+                return Poll::Ready(Ok(()));
+            }
+            if this.held_is_new {
+                if let Err(why) = this.scan_held() {
+                    this.end(why);
+                }
+                continue;
+            }
+            if this.held.is_empty() && this.scanner.is_passing() {
+                // The common way: straight into the reader's buffer.
+                let before = buf.filled().len();
+                ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+                let fresh = &buf.filled()[before..];
+                if fresh.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                let verdict = match this.scanner.scan(fresh, &mut this.ready) {
+                    Ok(done) => {
+                        this.held.extend_from_slice(&fresh[done.consumed..]);
+                        buf.set_filled(before + done.passed);
+                        this.count_pings(done.pings)
+                    }
+                    Err(why) => {
+                        buf.set_filled(before);
+                        Err(why)
+                    }
+                };
+                if let Err(why) = verdict {
+                    this.end(why);
+                }
+                if buf.filled().len() > before {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            let mut octets = [0; READ_BYTES];
+            let mut scratch = ReadBuf::new(&mut octets);
+            ready!(Pin::new(&mut this.inner).poll_read(cx, &mut scratch))?;
+            if scratch.filled().is_empty() {
+                return Poll::Ready(Ok(())); // cut off in the middle of a frame
+            }
+            this.held.extend_from_slice(scratch.filled());
+            this.held_is_new = true;
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for MendedStream<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.at_frame_boundary = false;
+        Pin::new(&mut this.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.at_frame_boundary = false;
+        Pin::new(&mut this.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    /// h2 flushes when it has written every frame it holds.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.inner).poll_flush(cx))?;
+        this.at_frame_boundary = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::super::frames::tests::{authority, frame};
+    use super::*;
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    #[tokio::test]
+    async fn bytes_pass_one_by_one_and_a_bad_block_ends_with_goaway() {
+        let (mut client, server) = tokio::io::duplex(1);
+        let mut stage = MendedStream::new(server, b"", None, Arc::default());
+        let good = [PREFACE.to_vec(), frame(1, 4, 1, &authority("a:1")), frame(0, 1, 1, b"abc")].concat();
+        let sent = [good.clone(), frame(1, 4, 3, &[0x80])].concat();
+        let client = tokio::spawn(async move {
+            client.write_all(&sent).await.unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            answer
+        });
+        let mut seen = Vec::new();
+        stage.read_to_end(&mut seen).await.unwrap();
+        drop(stage);
+        assert_eq!(seen, good);
+        let answer = client.await.unwrap();
+        assert_eq!(answer[3], 7, "GOAWAY");
+        assert_eq!(answer[9..17], [0, 0, 0, 1, 0, 0, 0, 9]);
+    }
+
+    #[tokio::test]
+    async fn too_many_pings() {
+        let (mut client, server) = tokio::io::duplex(4096);
+        let mut stage = MendedStream::new(server, PREFACE, Some(Duration::from_secs(5)), Arc::default());
+        client.write_all(&frame(6, 0, 0, &[0; 8]).repeat(4)).await.unwrap();
+        let mut seen = Vec::new();
+        stage.read_to_end(&mut seen).await.unwrap();
+        let mut answer = [0; 31];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer[17..], b"too_many_pings");
+    }
+}
