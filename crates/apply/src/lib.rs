@@ -1,1 +1,13 @@
-//! 
+//! One committed entry applied to everything the cluster agrees on: keys, leases, alarms, membership.
+//!
+//! Every member runs this over the same entries and must come to the same bytes, so nothing here sees a
+//! clock, randomness, IO or an unordered map. What an entry changes in the file comes out as data, for
+//! the backend to write; what it changes for watchers comes out as changes, for the hub.
+
+mod alarms;
+mod command;
+mod outcome;
+
+pub use alarms::{Alarm, AlarmKind, Alarms};
+pub use command::{Command, CommandError, Request};
+pub use outcome::{DeleteRangeOutcome, OpOutcome, Outcome, PutOutcome, RangeOutcome, TxnOutcome};

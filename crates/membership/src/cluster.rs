@@ -128,6 +128,10 @@ impl Cluster {
         self.members.get(&id)
     }
 
+    pub fn removed(&self) -> impl Iterator<Item = MemberId> {
+        self.removed.iter().copied()
+    }
+
     pub fn is_removed(&self, id: MemberId) -> bool {
         self.removed.contains(&id)
     }
