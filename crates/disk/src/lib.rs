@@ -3,6 +3,13 @@
 //! Both are written against [`Disk`] and [`File`], never against `std::fs`: the server brings real
 //! files, tests and the simulator bring ones that forget unsynced writes or fail.
 
+mod mapping;
+pub mod mem;
+mod real;
+
+pub use mem::MemDisk;
+pub use real::RealDisk;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,11 +53,22 @@ pub trait File: Send + Sync + 'static {
     /// Writes all of `buf`, extending the file when it ends before.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Reserves space and grows the file to `len` bytes of zeros; never shortens it. Space that was only
+    /// reserved costs a later flush more than space that was once written.
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        if self.len()? < len { self.set_len(len) } else { Ok(()) }
+    }
     /// Data and what is needed to read it back (`fdatasync`). An error means that nothing written since
     /// the last success may be trusted: the caller stops, it never retries.
     fn sync_data(&self) -> io::Result<()>;
-    /// Takes the advisory lock that etcd takes on this file, or fails at once with `WouldBlock`.
+    /// Takes the whole-file lock (`flock`) that bbolt takes on the database, or fails at once with
+    /// `WouldBlock`. It is held until the last reference to this open file goes.
     fn try_lock(&self, kind: LockKind) -> io::Result<()>;
+    /// Takes the open-file-description record lock that etcd takes on log segments, or fails at once with
+    /// `WouldBlock`; `flock` where the system has no such locks, as etcd does. Held like [`File::try_lock`].
+    fn try_record_lock(&self, kind: LockKind) -> io::Result<()> {
+        self.try_lock(kind)
+    }
     /// Maps the file once, for reading, into `reserve_bytes` of address space. The mapping sees later
     /// writes and growth; it is never moved.
     fn map(&self, reserve_bytes: u64) -> io::Result<Arc<dyn Mapping>>;
