@@ -1,1 +1,34 @@
-//! 
+//! One member of a cluster: bootstrap, propose, replicate, apply, checkpoint, and what runs beside them.
+//!
+//! [`Server`] (`handle.rs`) is what callers hold. Behind it four threads pass a write along, each owning
+//! what it works on:
+//!
+//! | thread | module | owns |
+//! |---|---|---|
+//! | raft | `replicate` | the raft core; never touches a disk or a socket |
+//! | wal | `log_writer` | the log files; one write and one sync for all that waits |
+//! | apply | `apply_loop` | keys, leases, alarms, membership; publishes one view per batch |
+//! | backend | `backend` | the file: folds batches into it, compacts, defragments, copies |
+
+mod backend;
+mod compactor;
+mod config;
+mod error;
+mod handle;
+mod metrics;
+mod progress;
+mod quota;
+mod reads;
+mod replicate;
+mod request_id;
+mod shared;
+mod v2_store;
+mod waiters;
+
+pub use backend::{HashAnswer, SnapshotReader};
+pub use config::{AutoCompaction, ClusterState, Config, DEFAULT_QUOTA_BYTES, SERVER_VERSION};
+pub use error::Error;
+pub use handle::{HashKvAnswer, LeaseKeys, LeaseTimes, ReadMode, Server};
+pub use metrics::Metrics;
+pub use progress::{FileProgress, RaftProgress};
+pub use shared::StopReason;

@@ -1,0 +1,436 @@
+//! The member as its callers see it: what `api` asks for.
+//!
+//! Requests come in as the API's own messages, checked by `api` for form; answers go out as records and
+//! numbers. Nothing here blocks the caller's thread except where a method says so.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use apply::{
+    Alarm, AlarmKind, Command, DeleteRangeOutcome, Outcome, PutOutcome, RangeOutcome, Request, TxnOutcome,
+};
+use bytes::Bytes;
+use lease::{LeaseId, RenewError};
+use membership::{Cluster, ClusterId, Member, MemberId, Version};
+use mvcc::{Revision, View};
+use proto::etcdserverpb::{
+    AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
+    RangeRequest, TxnRequest,
+};
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+use crate::backend::{BackendInput, HashAnswer, SnapshotReader};
+use crate::config::Config;
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::progress::{FileProgress, RaftProgress};
+use crate::quota;
+use crate::replicate::RaftInput;
+use crate::shared::{Shared, StopReason};
+
+/// Committed entries that may wait to be applied before new proposals are refused.
+/// Source: etcd `server/etcdserver/v3_server.go`.
+const APPLY_GAP_MAX: u64 = 5_000;
+
+/// Proposals that may wait at once. Full: "too many requests".
+const PROPOSALS_MAX: usize = 50_000;
+
+/// A running member. Cheap to clone.
+#[derive(Clone)]
+pub struct Server {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// A lease's times, in seconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseTimes {
+    /// Truncated toward zero; may be negative between the deadline and the revoke.
+    pub remaining_secs: i64,
+    pub granted_secs: i64,
+    /// Attached keys, sorted; empty unless asked for.
+    pub keys: Vec<Bytes>,
+}
+
+/// The hash of the keys up to a revision, with what is needed to compare it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashKvAnswer {
+    pub hash: u32,
+    /// -1 when the store was never compacted.
+    pub compact_revision: i64,
+    pub hash_revision: Revision,
+    /// The store's revision when it was asked.
+    pub revision: Revision,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadMode {
+    /// From this member's state as it is.
+    Serializable,
+    /// From a state that holds everything acknowledged before the call, by any member.
+    Linearizable,
+}
+
+impl Server {
+    // --- who and where ---
+
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    pub fn cluster_id(&self) -> ClusterId {
+        self.shared.cluster_id
+    }
+
+    pub fn member_id(&self) -> MemberId {
+        self.shared.member_id
+    }
+
+    pub fn raft(&self) -> &RaftProgress {
+        &self.shared.raft
+    }
+
+    pub fn file(&self) -> &FileProgress {
+        &self.shared.file
+    }
+
+    /// Members and versions as of the last applied entry.
+    pub fn cluster(&self) -> Arc<Cluster> {
+        self.shared.cluster.load_full()
+    }
+
+    pub fn storage_version(&self) -> Option<Version> {
+        self.shared.storage_version.load().as_deref().copied()
+    }
+
+    pub fn is_leader(&self) -> bool {
+        self.shared.is_leader()
+    }
+
+    pub fn is_learner(&self) -> bool {
+        self.shared.is_learner()
+    }
+
+    /// The leader as this member knows it; a change wakes receivers.
+    pub fn leader(&self) -> watch::Receiver<Option<MemberId>> {
+        self.shared.leader.subscribe()
+    }
+
+    /// `Some` once the member goes down, with the reason.
+    pub fn stopping(&self) -> watch::Receiver<Option<StopReason>> {
+        self.shared.stop.subscribe()
+    }
+
+    // --- reading ---
+
+    /// The newest published state.
+    pub fn view(&self) -> Arc<View> {
+        self.shared.views.load()
+    }
+
+    /// The newest published state, once it is known to hold all that was acknowledged before the call.
+    pub async fn linearizable_view(&self) -> Result<Arc<View>, Error> {
+        let started = Instant::now();
+        let (waiter, answered) = oneshot::channel();
+        if self.shared.reads.push(waiter) {
+            self.shared.to_raft.try_send(RaftInput::ReadsWait).map_err(|_| self.refusal())?;
+        }
+        let result = match timeout(self.shared.config.request_timeout(), answered).await {
+            Err(_) => Err(Error::Timeout),
+            Ok(Err(_)) => Err(Error::Stopped),
+            Ok(Ok(result)) => result,
+        };
+        if let Err(error) = result {
+            tracing::warn!(%error, took = ?started.elapsed(), "a linearizable read failed");
+            return Err(error);
+        }
+        Ok(self.view())
+    }
+
+    pub async fn view_for(&self, mode: ReadMode) -> Result<Arc<View>, Error> {
+        match mode {
+            ReadMode::Serializable => Ok(self.view()),
+            ReadMode::Linearizable => self.linearizable_view().await,
+        }
+    }
+
+    /// A txn of ranges only, worked out on one state. May read the file.
+    pub fn read_txn(&self, view: &Arc<View>, txn: TxnRequest) -> Result<TxnOutcome, Error> {
+        apply::read_txn(view, txn).map_err(|error| self.shared.read_error(error))
+    }
+
+    /// A range of one state, as `Outcome`s hold it: every record in memory. For answers of any size use
+    /// [`mvcc::View::range`].
+    pub fn read_range(&self, view: &Arc<View>, range: RangeRequest) -> Result<RangeOutcome, Error> {
+        apply::read_range(view, &range).map_err(|error| self.shared.read_error(error))
+    }
+
+    pub fn watch_hub(&self) -> &mvcc::watch::Hub {
+        &self.shared.hub
+    }
+
+    // --- writing ---
+
+    pub async fn put(&self, request: PutRequest) -> Result<PutOutcome, Error> {
+        self.check_quota(quota::put_cost(&request)).await?;
+        match self.propose(Command::Put(request)).await? {
+            Outcome::Put(outcome) => Ok(outcome),
+            other => unreachable!("a put was answered {other:?}"),
+        }
+    }
+
+    pub async fn delete_range(&self, request: DeleteRangeRequest) -> Result<DeleteRangeOutcome, Error> {
+        match self.propose(Command::DeleteRange(request)).await? {
+            Outcome::DeleteRange(outcome) => Ok(outcome),
+            other => unreachable!("a delete was answered {other:?}"),
+        }
+    }
+
+    /// A txn that may write.
+    pub async fn txn(&self, request: TxnRequest) -> Result<(Revision, TxnOutcome), Error> {
+        self.check_quota(quota::txn_cost(&request)).await?;
+        match self.propose(Command::Txn(request)).await? {
+            Outcome::Txn { revision, txn } => Ok((revision, txn)),
+            other => unreachable!("a txn was answered {other:?}"),
+        }
+    }
+
+    /// Returns once compacted for readers; a physical compaction once the records are gone from the file.
+    pub async fn compact(&self, request: CompactionRequest) -> Result<(), Error> {
+        let physical = request.physical;
+        self.propose(Command::Compaction(request)).await?;
+        if physical {
+            let (done, finished) = oneshot::channel();
+            self.to_backend(BackendInput::AwaitCompaction(done))?;
+            finished.await.map_err(|_| Error::Stopped)?;
+        }
+        Ok(())
+    }
+
+    /// Grants a lease; `None` lets the server choose its id.
+    pub async fn lease_grant(&self, id: Option<LeaseId>, ttl_secs: i64) -> Result<(LeaseId, i64), Error> {
+        self.check_quota(quota::LEASE_GRANT_COST).await?;
+        let id = id.unwrap_or_else(|| self.draw_lease_id());
+        let request = LeaseGrantRequest { id: id.0, ttl: ttl_secs };
+        match self.propose(Command::LeaseGrant(request)).await? {
+            Outcome::LeaseGrant { id, ttl_secs } => Ok((id, ttl_secs)),
+            other => unreachable!("a lease grant was answered {other:?}"),
+        }
+    }
+
+    fn draw_lease_id(&self) -> LeaseId {
+        loop {
+            let id = (self.shared.request_ids.next() & i64::MAX as u64) as i64;
+            if id != 0 {
+                return LeaseId(id);
+            }
+        }
+    }
+
+    /// The store's revision after the attached keys are deleted.
+    pub async fn lease_revoke(&self, id: LeaseId) -> Result<Revision, Error> {
+        match self.propose(Command::LeaseRevoke(LeaseRevokeRequest { id: id.0 })).await? {
+            Outcome::LeaseRevoke { revision } => Ok(revision),
+            other => unreachable!("a lease revoke was answered {other:?}"),
+        }
+    }
+
+    /// The renewed time to live in seconds; `None` when there is no such lease, or no longer.
+    pub async fn lease_renew(&self, id: LeaseId) -> Result<Option<i64>, Error> {
+        self.wait_for_leader().await?;
+        let known = self.shared.lessor.lock().contains(id);
+        if !known {
+            // Its grant may be committed and not yet applied here.
+            self.wait_applied().await?;
+        }
+        let renewed = self.shared.lessor.lock().renew(id, self.shared.clock.now());
+        match renewed {
+            Ok(renewed) => {
+                self.shared.metrics.lease.renewed.inc();
+                Ok(Some(renewed.ttl_secs))
+            }
+            Err(RenewError::NotFound { .. }) => Ok(None),
+            Err(RenewError::NotPrimary) => Err(Error::NotPrimaryLessor),
+            Err(RenewError::Expired { .. }) => Ok(None),
+        }
+    }
+
+    /// `None` when there is no such lease.
+    pub async fn lease_times(&self, id: LeaseId, keys: LeaseKeys) -> Result<Option<LeaseTimes>, Error> {
+        self.wait_for_leader().await?;
+        self.wait_applied().await?;
+        let mut lessor = self.shared.lessor.lock();
+        let Some(times) = lessor.time_to_live(id, self.shared.clock.now()) else { return Ok(None) };
+        let keys = match keys {
+            LeaseKeys::Listed => lessor.keys(id).cloned().collect(),
+            LeaseKeys::Omitted => Vec::new(),
+        };
+        let (remaining_secs, granted_secs) = (times.remaining_secs, times.granted_secs);
+        Ok(Some(LeaseTimes { remaining_secs, granted_secs, keys }))
+    }
+
+    /// Leases of this member's state, the one that ends first in front.
+    pub fn leases(&self) -> Vec<LeaseId> {
+        self.shared.lessor.lock().leases(self.shared.clock.now())
+    }
+
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.shared.alarms.load().list(None)
+    }
+
+    /// Lists, raises or disarms alarms, as the request says.
+    pub async fn alarm(&self, request: AlarmRequest) -> Result<Vec<Alarm>, Error> {
+        match self.propose(Command::Alarm(request)).await? {
+            Outcome::Alarm(alarms) => Ok(alarms),
+            other => unreachable!("an alarm request was answered {other:?}"),
+        }
+    }
+
+    pub async fn members(&self, mode: ReadMode) -> Result<Vec<Member>, Error> {
+        if mode == ReadMode::Linearizable {
+            self.linearizable_view().await?;
+        }
+        Ok(self.shared.cluster.load().members().cloned().collect())
+    }
+
+    // --- the file ---
+
+    /// Rewrites the file without its free pages. Service goes on meanwhile.
+    pub async fn defragment(&self) -> Result<(), Error> {
+        let (done, finished) = oneshot::channel();
+        self.to_backend(BackendInput::Defragment(done))?;
+        finished.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// The hash over every bucket of the file.
+    pub async fn hash(&self) -> Result<HashAnswer, Error> {
+        let (done, finished) = oneshot::channel();
+        self.to_backend(BackendInput::Hash(done))?;
+        finished.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// The hash over the keys up to `at`, or up to now. Runs on a thread that may block.
+    pub async fn hash_kv(&self, at: Option<Revision>) -> Result<HashKvAnswer, Error> {
+        let view = self.view();
+        let shared = self.shared.clone();
+        let hashed = tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
+            let answer = shared.hash_kv(&view, at);
+            shared.metrics.mvcc.hash_rev_duration.observe(started.elapsed().as_secs_f64());
+            answer
+        });
+        hashed.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// A consistent image of the file that holds everything applied before the call.
+    pub async fn snapshot(&self) -> Result<SnapshotReader, Error> {
+        let (done, finished) = oneshot::channel();
+        self.to_backend(BackendInput::Snapshot(done))?;
+        finished.await.map_err(|_| Error::Stopped)?
+    }
+
+    // --- how a request becomes an entry ---
+
+    /// Puts one command into the log and waits until this member has applied it.
+    pub(crate) async fn propose(&self, command: Command) -> Result<Outcome, Error> {
+        let shared = &self.shared;
+        let name = command.name();
+        let started = Instant::now();
+        if shared.raft.committed() > shared.raft.applied() + APPLY_GAP_MAX
+            || shared.waiters.len() >= PROPOSALS_MAX
+        {
+            return Err(Error::TooManyRequests);
+        }
+        let id = shared.request_ids.next();
+        let data = Request { id, command }.encode();
+        if data.len() > shared.config.max_request_bytes {
+            return Err(Error::RequestTooLarge);
+        }
+        let answered = shared.waiters.register(id);
+        if shared.to_raft.try_send(RaftInput::Propose { id, data }).is_err() {
+            shared.waiters.forget(id);
+            return Err(self.refusal());
+        }
+        shared.metrics.server.proposals_pending.inc();
+        let result = match timeout(shared.config.request_timeout(), answered).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Error::Stopped),
+            Err(_) => {
+                shared.waiters.forget(id);
+                shared.metrics.server.proposals_failed.inc();
+                Err(Error::Timeout)
+            }
+        };
+        shared.metrics.server.proposals_pending.dec();
+        let success = if result.is_ok() { "true" } else { "false" };
+        let duration = started.elapsed().as_secs_f64();
+        shared.metrics.server.request_duration.with_label_values(&[name, success]).observe(duration);
+        result
+    }
+
+    /// Why a queue did not take a request.
+    fn refusal(&self) -> Error {
+        match *self.shared.stop.borrow() {
+            Some(_) => Error::Stopped,
+            None => Error::TooManyRequests,
+        }
+    }
+
+    fn to_backend(&self, input: BackendInput) -> Result<(), Error> {
+        self.shared.to_backend.send(input).map_err(|_| Error::Stopped)
+    }
+
+    /// A request that needs space is refused when the file is at its quota, and an alarm raised.
+    async fn check_quota(&self, cost: u64) -> Result<(), Error> {
+        if quota::has_room(&self.shared, cost) {
+            return Ok(());
+        }
+        self.raise_no_space().await;
+        Err(Error::NoSpace)
+    }
+
+    /// Raises the NOSPACE alarm for this member.
+    pub(crate) async fn raise_no_space(&self) {
+        let request = AlarmRequest {
+            member_id: self.shared.member_id.0,
+            action: proto::etcdserverpb::alarm_request::AlarmAction::Activate as i32,
+            alarm: AlarmKind::NoSpace.to_wire(),
+        };
+        if let Err(error) = self.propose(Command::Alarm(request)).await {
+            tracing::warn!(%error, "failed to raise the NOSPACE alarm");
+        }
+    }
+
+    async fn wait_for_leader(&self) -> Result<(), Error> {
+        let mut leader = self.leader();
+        let known = leader.wait_for(Option::is_some);
+        match timeout(self.shared.config.request_timeout(), known).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Error::Stopped),
+            Err(_) => Err(Error::NoLeader),
+        }
+    }
+
+    /// Waits until all that is committed now is applied here.
+    async fn wait_applied(&self) -> Result<(), Error> {
+        let shared = &self.shared;
+        let (waiter, answered) = oneshot::channel();
+        shared.apply_waiters.wait(shared.raft.committed(), vec![waiter], || shared.raft.applied());
+        match timeout(std::time::Duration::from_secs(1), answered).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Error::Stopped),
+            Err(_) => Err(Error::TimeoutWaitAppliedIndex),
+        }
+    }
+}
+
+/// Whether an answer about a lease lists its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseKeys {
+    Listed,
+    Omitted,
+}
