@@ -12,5 +12,6 @@
 
 mod authority;
 pub mod config;
+mod grpc;
 mod listen;
 pub mod tls;

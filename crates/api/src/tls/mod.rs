@@ -1,6 +1,23 @@
 //! TLS of the client listeners: what the flags say, and what a handshake makes of it.
 
-use std::path::PathBuf;
+mod auto;
+mod chain;
+mod cipher;
+mod client_auth;
+mod files;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+
+pub(crate) use client_auth::common_name;
+
+/// A client that has not finished its handshake by then is dropped.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The flags about TLS on client URLs.
 #[derive(Clone, Debug, Default)]
@@ -43,3 +60,106 @@ pub enum TlsVersion {
     Tls12,
     Tls13,
 }
+
+impl TlsOptions {
+    /// Whether there is a certificate to serve with, or the order to make one.
+    pub fn has_certificate(&self) -> bool {
+        (self.cert_file.is_some() && self.key_file.is_some()) || self.auto.is_some()
+    }
+
+    /// What rustls needs. `hosts` are the `host:port` of the TLS listeners, for a self-made certificate.
+    ///
+    /// # Errors
+    /// The first file or option that does not work.
+    pub(crate) fn server_config(&self, hosts: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.cipher_suites = cipher::select(&self.cipher_suites, &provider.cipher_suites)?;
+        let provider = Arc::new(provider);
+        let min = self.min_version.unwrap_or(TlsVersion::Tls12);
+        let max = self.max_version.unwrap_or(TlsVersion::Tls13);
+        if min > max {
+            return Err(TlsError::Versions);
+        }
+        let versions: Vec<_> =
+            [(TlsVersion::Tls13, &rustls::version::TLS13), (TlsVersion::Tls12, &rustls::version::TLS12)]
+                .into_iter()
+                .filter(|(version, _)| (min..=max).contains(version))
+                .map(|(_, version)| version)
+                .collect();
+        let (cert_file, key_file) = match (&self.cert_file, &self.key_file, &self.auto) {
+            (Some(cert), Some(key), _) => (cert.clone(), key.clone()),
+            (_, _, Some(auto)) => auto::certificate(auto, hosts)?,
+            _ => return Err(TlsError::NoCertificate),
+        };
+        let certificate = files::ReloadedCertificate::open(cert_file, key_file, Arc::clone(&provider))?;
+        let judge = client_auth::ClientJudge::new(self, &provider)?;
+
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&versions)
+            .map_err(|error| TlsError::Setup(error.to_string()))?;
+        let builder = match judge {
+            Some(judge) => builder.with_client_cert_verifier(Arc::new(judge)),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(certificate));
+        // grpc-go refuses to talk without "h2"; who offers nothing gets HTTP/1.1 by its first bytes.
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+/// Why TLS cannot be set up.
+#[derive(Debug)]
+pub enum TlsError {
+    /// Could not be read or written.
+    File {
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// Holds something else than it should.
+    Content {
+        path: PathBuf,
+        what: String,
+    },
+    CipherSuite(String),
+    /// `--tls-min-version` above `--tls-max-version`.
+    Versions,
+    NoCertificate,
+    /// `--self-signed-cert-validity=0`.
+    NoValidity,
+    /// Allowed common names and allowed hostnames at once.
+    AllowedNamesConflict,
+    /// rustls cannot work with it.
+    Setup(String),
+}
+
+impl TlsError {
+    fn file(path: &Path, source: io::Error) -> TlsError {
+        TlsError::File { path: path.to_owned(), source }
+    }
+
+    fn content(path: &Path, what: impl fmt::Display) -> TlsError {
+        TlsError::Content { path: path.to_owned(), what: what.to_string() }
+    }
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TlsError::File { path, source } => write!(f, "open {}: {source}", path.display()),
+            TlsError::Content { path, what } => write!(f, "{}: {what}", path.display()),
+            TlsError::CipherSuite(name) => write!(f, "unexpected TLS cipher suite {name:?}"),
+            TlsError::Versions => f.write_str("min version is greater than max version"),
+            TlsError::NoCertificate => f.write_str("KeyFile and CertFile must both be present"),
+            TlsError::NoValidity => {
+                f.write_str("selfSignedCertValidity is invalid,it should be greater than 0")
+            }
+            TlsError::AllowedNamesConflict => {
+                f.write_str("AllowedCNs and AllowedHostnames are mutually exclusive")
+            }
+            TlsError::Setup(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {}
