@@ -1,0 +1,65 @@
+//! Point lookups that remember where the last one ended.
+//!
+//! A LIST looks up one record per object, in the order of revisions or of keys: neighbours often lie in
+//! the same leaf or under the same branch. The finder keeps the path of the last lookup with the range
+//! of keys each page on it answers for, and starts at the lowest page that covers the new key.
+
+use crate::error::Result;
+use crate::page::{DEPTH_MAX, Kind, LeafElement, Page, ValueRef};
+use crate::read::Bucket;
+
+struct Level<'tx> {
+    page: Page<'tx>,
+    /// First key the page answers for; empty for all below `end`.
+    start: &'tx [u8],
+    /// First key it does not answer for, if there is one.
+    end: Option<&'tx [u8]>,
+}
+
+pub struct Finder<'tx> {
+    bucket: Bucket<'tx>,
+    path: Vec<Level<'tx>>,
+}
+
+impl<'tx> Finder<'tx> {
+    pub(crate) fn new(bucket: Bucket<'tx>) -> Finder<'tx> {
+        Finder { bucket, path: Vec::new() }
+    }
+
+    /// The value of `key`; `None` also when the key is a bucket.
+    pub fn get(&mut self, key: &[u8]) -> Result<Option<&'tx [u8]>> {
+        Ok(self.element(key)?.filter(|element| !element.is_bucket()).map(|element| element.value))
+    }
+
+    /// As [`Finder::get`], giving the place of the value for [`crate::ReadTx::bytes`].
+    pub fn find(&mut self, key: &[u8]) -> Result<Option<ValueRef>> {
+        Ok(self.element(key)?.filter(|element| !element.is_bucket()).map(|element| element.value_ref()))
+    }
+
+    fn element(&mut self, key: &[u8]) -> Result<Option<LeafElement<'tx>>> {
+        while let Some(level) = self.path.last()
+            && (key < level.start || level.end.is_some_and(|end| key >= end))
+        {
+            self.path.pop();
+        }
+        if self.path.is_empty() {
+            self.path.push(Level { page: self.bucket.root_page()?, start: b"", end: None });
+        }
+        loop {
+            let Some(level) = self.path.last() else { return Ok(None) };
+            let page = level.page;
+            if page.kind == Kind::Leaf {
+                let (index, exact) = page.lower_bound(key)?;
+                return if exact { page.leaf(index).map(Some) } else { Ok(None) };
+            }
+            let index = page.child_index(key)?;
+            let start = if index == 0 { level.start } else { page.key(index)? };
+            let end = if index + 1 < page.count { Some(page.key(index + 1)?) } else { level.end };
+            if self.path.len() >= DEPTH_MAX {
+                return Err(page.corrupt("tree too deep"));
+            }
+            let child = self.bucket.tx.pages().page(page.child(index))?;
+            self.path.push(Level { page: child, start, end });
+        }
+    }
+}
