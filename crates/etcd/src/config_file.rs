@@ -8,6 +8,7 @@ use crate::feature_gates::FeatureGates;
 use crate::flag::{FileKey, Flag, Slot};
 use crate::flag_table::FLAGS;
 use crate::go_duration::GoDuration;
+use crate::go_value::io_text;
 use crate::retired::{self, Successor};
 use crate::settings::Settings;
 use crate::url::{self, Url};
@@ -31,14 +32,8 @@ impl fmt::Display for FileError {
 
 /// Reads the file at `path` over the defaults.
 pub fn read(path: &str) -> Result<Settings, FileError> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let why = match error.kind() {
-            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-            std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-            _ => error.to_string(),
-        };
-        FileError::Invalid(format!("open {path}: {why}"))
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| FileError::Invalid(format!("open {path}: {}", io_text(&error))))?;
     parse(&text)
 }
 
@@ -47,7 +42,9 @@ pub fn parse(text: &str) -> Result<Settings, FileError> {
     let document: Value = if text.trim().is_empty() {
         Value::Null
     } else {
-        serde_saphyr::from_str(text).map_err(|error| {
+        // Compat: of a key that stands twice, the last one counts.
+        let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins };
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             let first_line = error.to_string().lines().next().unwrap_or_default().to_owned();
             invalid(format!("error converting YAML to JSON: yaml: {first_line}"))
         })?
@@ -57,6 +54,12 @@ pub fn parse(text: &str) -> Result<Settings, FileError> {
         Value::Null => Map::new(),
         other => return Err(invalid(mismatch(&other, "", "embed.configYAML"))),
     };
+    for (section, type_name) in SECTIONS {
+        match top.get(section) {
+            None | Some(Value::Null | Value::Object(_)) => {}
+            Some(other) => return Err(invalid(mismatch(other, section, type_name))),
+        }
+    }
     let mut settings = Settings::default();
     for flag in FLAGS {
         let Some((path, value)) = lookup(flag, &top) else { continue };
@@ -113,22 +116,22 @@ fn set(flag: &'static Flag, slot: Slot<'_>, value: &Value, path: &str) -> Result
     match slot {
         Slot::Bool(place) => *place = value.as_bool().ok_or_else(|| fail("bool"))?,
         Slot::Text(place) | Slot::Choice(place, _) | Slot::Choices(place, _) => {
-            *place = scalar_text(value).ok_or_else(|| fail("string"))?;
+            *place = text_of(value).ok_or_else(|| fail("string"))?;
         }
-        Slot::Uint(place) => *place = value.as_u64().ok_or_else(|| fail("uint"))?,
+        Slot::Uint(place) => *place = unsigned(value).ok_or_else(|| fail(unsigned_type(flag)))?,
         Slot::Uint32(place) => {
-            let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+            let number = unsigned(value).and_then(|number| u32::try_from(number).ok());
             *place = number.ok_or_else(|| fail("uint32"))?;
         }
-        Slot::Int(place) => *place = value.as_i64().ok_or_else(|| fail("int"))?,
-        Slot::Duration(place) => *place = GoDuration(value.as_i64().ok_or_else(|| fail("time.Duration"))?),
+        Slot::Int(place) => *place = integer(value).ok_or_else(|| fail(signed_type(flag)))?,
+        Slot::Duration(place) => *place = GoDuration(integer(value).ok_or_else(|| fail("time.Duration"))?),
         Slot::List(place) => *place = list(value).ok_or_else(|| fail("[]string"))?,
         // Compat: of the sets, only the host list is one comma-separated text in the file.
         Slot::Set(place) if flag.name != "host-whitelist" => {
             *place = list(value).ok_or_else(|| fail("[]string"))?;
         }
         slot @ (Slot::Urls(_) | Slot::Origins(_) | Slot::Set(_) | Slot::Gates(_)) => {
-            let text = scalar_text(value).ok_or_else(|| fail("string"))?;
+            let text = text_of(value).ok_or_else(|| fail("string"))?;
             set_from_text(flag, slot, &text)?;
         }
     }
@@ -155,19 +158,67 @@ fn set_gates(gates: &mut FeatureGates, text: &str) -> Result<(), FileError> {
     gates.set(text).map_err(FileError::Invalid)
 }
 
-/// Text, or a number or truth value in a place for text, which etcd's reader takes for text as well.
-fn scalar_text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(value) => Some(value.to_string()),
-        _ => None,
-    }
+fn text_of(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+/// An integer, also when it is written as a float without a fraction.
+fn integer(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| {
+        let float = value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15)?;
+        Some(float as i64)
+    })
+}
+
+fn unsigned(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| integer(value)?.try_into().ok())
 }
 
 fn list(value: &Value) -> Option<Vec<String>> {
-    value.as_array()?.iter().map(scalar_text).collect()
+    value.as_array()?.iter().map(text_of).collect()
 }
+
+/// Go's types of the fields, which its error texts name.
+fn unsigned_type(flag: &Flag) -> &'static str {
+    if flag.name.starts_with("snapshot-") { "uint64" } else { "uint" }
+}
+
+fn signed_type(flag: &Flag) -> &'static str {
+    if flag.name == "quota-backend-bytes" { "int64" } else { "int" }
+}
+
+/// The struct that Go's error texts name in front of a key.
+fn go_struct(path: &str) -> &'static str {
+    match path.split('.').next().unwrap_or(path) {
+        "client-transport-security" | "peer-transport-security" if path.contains('.') => {
+            "securityConfig.configJSON"
+        }
+        key if FILE_TEXTS.contains(&key) => "configYAML.configJSON",
+        _ => "configYAML.Config",
+    }
+}
+
+/// Keys that etcd reads as text first and takes apart later.
+const FILE_TEXTS: [&str; 10] = [
+    "listen-peer-urls",
+    "listen-client-urls",
+    "listen-client-http-urls",
+    "initial-advertise-peer-urls",
+    "advertise-client-urls",
+    "cors",
+    "host-whitelist",
+    "feature-gates",
+    "client-transport-security",
+    "peer-transport-security",
+];
+
+/// Keys that hold a section, with Go's name of its type.
+const SECTIONS: [(&str, &str); 4] = [
+    ("client-transport-security", "embed.securityConfig"),
+    ("peer-transport-security", "embed.securityConfig"),
+    ("socket-options", "transport.SocketOpts"),
+    ("discovery-config", "v3discovery.DiscoveryConfig"),
+];
 
 /// The text of Go's JSON reader for a value of the wrong type.
 fn mismatch(value: &Value, path: &str, type_name: &str) -> String {
@@ -181,7 +232,7 @@ fn mismatch(value: &Value, path: &str, type_name: &str) -> String {
         Value::Object(_) => "object".to_owned(),
     };
     let place =
-        if path.is_empty() { "value".to_owned() } else { format!("struct field configYAML.Config.{path}") };
+        if path.is_empty() { "value".to_owned() } else { format!("struct field {}.{path}", go_struct(path)) };
     format!(
         "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go {place} of type {type_name}"
     )
@@ -197,14 +248,14 @@ mod tests {
 
     #[test]
     fn a_full_file_is_read() {
-        let text = r"
-name: 7
+        let text = r#"
+name: "7"
 data-dir: /var/lib/etcd
 heartbeat-interval: 50
 grpc-keepalive-min-time: 600000000000
 listen-client-urls: https://127.0.0.1:2379,http://127.0.0.1:2377
 log-outputs: [stderr, /tmp/x]
-auto-compaction-retention: 1
+auto-compaction-retention: "1"
 feature-gates: InitialCorruptCheck=true
 client-transport-security:
   cert-file: /c.crt
@@ -213,7 +264,7 @@ client-transport-security:
 socket-options: {reuse-port: true}
 experimental-snapshot-catch-up-entries: 9
 unknown: whatever
-";
+"#;
         let settings = parse(text).expect("valid");
         assert_eq!(settings.name, "7");
         assert_eq!(settings.grpc_keepalive_min_time.to_string(), "10m0s");
@@ -247,6 +298,13 @@ unknown: whatever
             "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal number -1 into Go struct field configYAML.Config.max-wals of type uint"
         );
         assert!(error("log-outputs: stderr").ends_with("configYAML.Config.log-outputs of type []string"));
+        assert!(
+            error("name: 5").ends_with(
+                "cannot unmarshal number into Go struct field configYAML.Config.name of type string"
+            )
+        );
+        assert!(error("client-transport-security: x").ends_with("of type embed.securityConfig"));
+        assert_eq!(parse("max-wals: 1\nmax-wals: 2").expect("valid").max_wals, 2);
         assert!(error("name: [a").starts_with("error converting YAML to JSON: yaml: "));
         assert_eq!(error("feature-gates: X=true"), "unrecognized feature gate: X");
         assert_eq!(

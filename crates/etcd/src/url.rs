@@ -150,7 +150,7 @@ fn check_authority(text: &str, authority: &str) -> Result<(), String> {
             Some(end) => &rest[end + 1..],
             None => return parse_error("missing ']' in host".to_owned()),
         },
-        None => authority.rfind(':').map_or("", |colon| &authority[colon..]),
+        None => authority.find(':').map_or("", |colon| &authority[colon..]),
     };
     let port_is_valid = after_host.is_empty()
         || after_host.strip_prefix(':').is_some_and(|p| p.bytes().all(|b| b.is_ascii_digit()));
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(error("http://a:b"), "parse \"http://a:b\": invalid port \":b\" after host");
         assert_eq!(
             error("http://::1:2379"),
-            "URL address does not have the form \"host:port\": http://::1:2379"
+            "parse \"http://::1:2379\": invalid port \"::1:2379\" after host"
         );
     }
 

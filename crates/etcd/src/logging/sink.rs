@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use super::Level;
 use super::line::Record;
-use crate::go_value::quote;
+use crate::go_value::{io_text, quote};
 
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 
@@ -97,16 +97,14 @@ fn open(output: &Output) -> Result<Target, String> {
                 socket.connect(JOURNAL_SOCKET)?;
                 Ok(socket)
             });
-            socket.map(Target::Journal).map_err(|error| format!("can't find journal ({error})"))
+            socket.map(Target::Journal).map_err(|error| {
+                format!("can't find journal (dial unixgram {JOURNAL_SOCKET}: connect: {})", io_text(&error))
+            })
         }
         Output::File(path) => {
             let file = OpenOptions::new().create(true).append(true).open(path);
-            file.map(|file| Target::File(Mutex::new(file))).map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => {
-                    format!("open sink {}: open {path}: no such file or directory", quote(path))
-                }
-                _ => format!("open sink {}: {error}", quote(path)),
-            })
+            file.map(|file| Target::File(Mutex::new(file)))
+                .map_err(|error| format!("open sink {}: open {path}: {}", quote(path), io_text(&error)))
         }
     }
 }
