@@ -23,6 +23,9 @@ pub struct FindHint {
     pub words: [u64; 4],
 }
 
+/// Gets key and value of a pair, and says whether it wants the next.
+pub type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
+
 /// One frozen state of the `key` bucket. The server implements it over a read transaction of the file; that
 /// transaction, and with it every byte referred to, lives as long as the source.
 pub trait RecordSource: Send + Sync {
@@ -33,11 +36,7 @@ pub trait RecordSource: Send + Sync {
     fn bytes(&self, at: FileRef) -> &[u8];
 
     /// Visits all pairs with key >= `from` in key order until told to stop.
-    fn scan(
-        &self,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), SourceError>;
+    fn scan(&self, from: &[u8], visit: &mut Visit<'_>) -> Result<(), SourceError>;
 }
 
 /// The file did not give what it must hold.
@@ -117,11 +116,7 @@ impl RecordSource for MemorySource {
         &self.values[at.offset as usize]
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), SourceError> {
+    fn scan(&self, from: &[u8], visit: &mut Visit<'_>) -> Result<(), SourceError> {
         for (key, at) in self.keys.range(from.to_vec()..) {
             if visit(key, &self.values[*at]).is_break() {
                 break;

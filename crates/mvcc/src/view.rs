@@ -4,43 +4,26 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
-use crate::change::Change;
+use crate::chunk::{Chunk, Pending};
 use crate::error::MvccError;
-use crate::revision::{Revision, RevisionPair};
-use crate::source::RecordSource;
+use crate::index::KeyIndex;
+use crate::key_range::KeyRange;
+use crate::range::{RangeQuery, RangeResult};
+use crate::revision::{RecordKey, Revision, RevisionPair};
+use crate::snapshot::Snapshot;
+use crate::source::{FindHint, RecordSource, SourceError};
+use crate::txn::{Txn, TxnResult};
 
 /// One immutable state of the store.
 pub struct View {
-    revision: Revision,
-    compact_revision: Option<Revision>,
-    source: Arc<dyn RecordSource>,
-}
-
-/// How much history to read at once. Whole revisions are returned, at least one, so a bound may be passed
-/// by the last of them.
-#[derive(Clone, Copy, Debug)]
-pub struct HistoryLimit {
-    pub revisions: usize,
-    /// Bytes of the events' `kv`.
-    pub bytes: usize,
-}
-
-/// A piece of history.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct History {
-    /// Ascending, only revisions that have a wanted change.
-    pub revisions: Vec<RevisionChanges>,
-    /// Everything before this revision was looked at: ask again from here. One past the view's revision
-    /// when nothing is left.
-    pub next: Revision,
-}
-
-/// All wanted changes of one revision, by sub revision.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RevisionChanges {
-    pub revision: Revision,
-    pub changes: Vec<Change>,
+    pub(crate) revision: Revision,
+    pub(crate) compact_revision: Option<Revision>,
+    pub(crate) index: KeyIndex,
+    pub(crate) pending: Pending,
+    /// Holds every record before the first pending one.
+    pub(crate) source: Arc<dyn RecordSource>,
 }
 
 impl View {
@@ -54,40 +37,131 @@ impl View {
         self.compact_revision
     }
 
-    /// The changes from `from` on whose key is `wanted`. Refused when `from` is compacted (equal is fine);
-    /// empty when it is in the future.
-    pub fn history(
-        &self,
-        from: Revision,
-        limit: HistoryLimit,
-        wanted: &mut dyn FnMut(&[u8]) -> bool,
-    ) -> Result<History, MvccError> {
-        let _ = (from, limit, wanted, &self.source);
-        Ok(History::default())
+    /// Keys that exist now.
+    pub fn key_count(&self) -> usize {
+        self.index.live_count()
     }
 
-    /// The encoded `mvccpb.KeyValue` stored at this revision; `None` when there is none (compacted).
+    /// Whether everything is in the file.
+    pub fn is_folded(&self) -> bool {
+        self.pending.first().is_none()
+    }
+
+    pub fn range(&self, query: &RangeQuery) -> Result<RangeResult, MvccError> {
+        self.snapshot().range(query)
+    }
+
+    /// How many keys of the range exist now; costs no walk.
+    pub fn count(&self, keys: &KeyRange) -> usize {
+        self.index.count(keys, self.revision)
+    }
+
+    /// A transaction whose operations are all ranges.
+    pub fn read_txn(&self, txn: &Txn) -> Result<TxnResult, MvccError> {
+        self.snapshot().read_txn(txn)
+    }
+
+    /// The encoded `mvccpb.KeyValue` put at this revision; `None` when there is none (compacted, or a
+    /// tombstone).
     pub fn record(&self, at: RevisionPair) -> Result<Option<Bytes>, MvccError> {
-        let _ = at;
-        Ok(None)
+        if self.pending.holds(at) {
+            let pending = self.pending.find(at).filter(|record| !record.key.tombstone);
+            return Ok(pending.map(|record| record.value.clone()));
+        }
+        let found = self.source.find(&RecordKey::put(at).to_bytes(), &mut FindHint::default())?;
+        Ok(found.map(|found| Bytes::copy_from_slice(self.source.bytes(found))))
     }
 
     /// The key's encoded record as it was just before revision `before`, for `prev_kv`. `None` when the
     /// key did not exist then or that state is compacted.
     pub fn previous(&self, key: &[u8], before: Revision) -> Result<Option<Bytes>, MvccError> {
-        let _ = (key, before);
-        Ok(None)
+        let Some(at) = self.previous_revision(key, before) else { return Ok(None) };
+        match self.record(at)? {
+            Some(record) => Ok(Some(record)),
+            None => Err(SourceError::MissingRecord(at).into()),
+        }
+    }
+
+    /// Where [`View::previous`] finds its record.
+    pub fn previous_revision(&self, key: &[u8], before: Revision) -> Option<RevisionPair> {
+        let at = before.previous().filter(|at| Some(*at) >= self.compact_revision)?;
+        self.index.get(key)?.live_at(at).map(|found| found.revision())
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot<'_> {
+        Snapshot {
+            index: &self.index,
+            view: self,
+            open: &[],
+            revision: self.revision,
+            compact_revision: self.compact_revision,
+        }
     }
 }
 
 /// Where the present view is found. Readers only load; the apply and the backend thread replace it.
 pub struct ViewCell {
     view: ArcSwap<View>,
+    /// Held by whoever makes the next view from the present one. Readers never wait for it.
+    replacing: Mutex<()>,
 }
 
 impl ViewCell {
+    pub(crate) fn new(view: View) -> ViewCell {
+        ViewCell { view: ArcSwap::from_pointee(view), replacing: Mutex::new(()) }
+    }
+
     /// The present view. Keep it for one request, not longer: it pins a read transaction of the file.
     pub fn load(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// A file commit holds every record up to and including `folded`: reads go there from now on. With
+    /// `RevisionPair::default()` only the source is exchanged, as after a compaction's deletes.
+    ///
+    /// `source` must not lack a record that an earlier source of this cell held, other than garbage.
+    pub fn rebase(&self, source: Arc<dyn RecordSource>, folded: RevisionPair) {
+        self.replace(|view| View {
+            revision: view.revision,
+            compact_revision: view.compact_revision,
+            index: view.index.clone(),
+            pending: view.pending.without(folded),
+            source,
+        });
+    }
+
+    pub(crate) fn publish(
+        &self,
+        revision: Revision,
+        compact_revision: Option<Revision>,
+        index: KeyIndex,
+        chunk: Option<Arc<Chunk>>,
+    ) {
+        self.replace(|view| {
+            let mut pending = view.pending.clone();
+            chunk.into_iter().for_each(|chunk| pending.push(chunk));
+            View { revision, compact_revision, index, pending, source: view.source.clone() }
+        });
+    }
+
+    /// Everything anew, after a snapshot was installed.
+    pub(crate) fn reset(&self, fresh: &View) {
+        self.replace(|_| View {
+            revision: fresh.revision,
+            compact_revision: fresh.compact_revision,
+            index: fresh.index.clone(),
+            pending: fresh.pending.clone(),
+            source: fresh.source.clone(),
+        });
+    }
+
+    fn replace(&self, next: impl FnOnce(&View) -> View) {
+        let old = {
+            let _replacing = self.replacing.lock();
+            let view = self.view.load_full();
+            self.view.swap(Arc::new(next(&view)))
+        };
+        // Freeing the last reference to a view may free many nodes: not under the lock.
+        drop(old);
     }
 }
