@@ -49,9 +49,9 @@ impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CommandError::Malformed(reason) => write!(f, "read a request from the log: {reason}"),
-            CommandError::Unsupported => {
-                f.write_str("the log holds a request that this release cannot apply (users and roles, or the v2 API)")
-            }
+            CommandError::Unsupported => f.write_str(
+                "the log holds a request that this release cannot apply (users and roles, or the v2 API)",
+            ),
         }
     }
 }

@@ -7,7 +7,11 @@
 mod alarms;
 mod command;
 mod outcome;
+mod state;
+mod wire;
 
 pub use alarms::{Alarm, AlarmKind, Alarms};
 pub use command::{Command, CommandError, Request};
 pub use outcome::{DeleteRangeOutcome, OpOutcome, Outcome, PutOutcome, RangeOutcome, TxnOutcome};
+pub use state::{ApplyError, Effects, Fatal, State, Write, read_range, read_txn};
+pub use wire::{range_query, txn};

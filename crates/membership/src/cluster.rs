@@ -28,7 +28,10 @@ pub enum MemberChange {
     /// A learner becomes a voter.
     Promote(MemberId),
     Remove(MemberId),
-    UpdatePeerUrls { id: MemberId, peer_urls: Vec<String> },
+    UpdatePeerUrls {
+        id: MemberId,
+        peer_urls: Vec<String>,
+    },
 }
 
 /// Why a committed change does not apply. The entry then changes nothing, on every member alike.

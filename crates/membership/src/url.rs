@@ -37,8 +37,7 @@ pub fn normalize_url(text: &str) -> Result<String, UrlError> {
                 Some((authority, "")) => authority,
                 Some(_) => return Err(UrlError::Path(text.to_owned())),
             };
-            let (_, port) =
-                authority.rsplit_once(':').ok_or_else(|| UrlError::HostPort(text.to_owned()))?;
+            let (_, port) = authority.rsplit_once(':').ok_or_else(|| UrlError::HostPort(text.to_owned()))?;
             if port.parse::<u16>().is_err() {
                 return Err(UrlError::HostPort(text.to_owned()));
             }

@@ -331,7 +331,10 @@ impl DiskMetrics {
             ),
             defrag_inflight: make
                 .gauge("etcd_disk_defrag_inflight", "1 while the file is being defragmented, else 0."),
-            snap_db_fsync: histogram("etcd_snap_db_fsync_duration_seconds", "Time to sync a received snapshot."),
+            snap_db_fsync: histogram(
+                "etcd_snap_db_fsync_duration_seconds",
+                "Time to sync a received snapshot.",
+            ),
             snap_db_save_total: make.histogram(
                 "etcd_snap_db_save_total_duration_seconds",
                 "Time to save a received snapshot.",

@@ -24,10 +24,8 @@ pub fn dump(cluster: &Cluster, index: u64) -> Vec<u8> {
         if member.is_started() {
             let attributes =
                 json!({"name": member.attributes.name, "clientURLs": member.attributes.client_urls});
-            children.insert(
-                "attributes".to_owned(),
-                file(&format!("{path}/attributes"), attributes.to_string()),
-            );
+            children
+                .insert("attributes".to_owned(), file(&format!("{path}/attributes"), attributes.to_string()));
         }
         (id, directory(&path, children))
     });

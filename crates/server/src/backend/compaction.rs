@@ -1,0 +1,123 @@
+//! Deleting what a compaction no longer keeps, a slice at a time.
+
+use std::time::{Duration, Instant};
+
+use mvcc::{CompactionJob, Revision};
+use tokio::sync::oneshot;
+
+use super::schema::{Bucket, Buckets, FINISHED_COMPACT, Write};
+use super::source::FileSource;
+use super::{Backend, Batch};
+use crate::shared::unix_time;
+
+/// A compaction under way.
+pub struct Compaction {
+    job: CompactionJob,
+    started: Duration,
+    deleted: u64,
+    /// When the next slice may begin: the pauses leave the disk to others.
+    pub next_slice: Duration,
+}
+
+impl Compaction {
+    pub fn new(job: CompactionJob, now: Duration) -> Compaction {
+        Compaction { job, started: now, deleted: 0, next_slice: now }
+    }
+}
+
+impl Backend {
+    pub(super) fn start_compaction(&mut self, job: CompactionJob) {
+        if self.compaction.is_some() {
+            self.next_compactions.push(job);
+        } else {
+            self.compaction = Some(Compaction::new(job, self.shared.clock.elapsed()));
+        }
+    }
+
+    pub(super) fn compact_when_due(&mut self) -> bolt::Result<()> {
+        let now = self.shared.clock.elapsed();
+        match &self.compaction {
+            Some(compaction) if compaction.next_slice <= now && self.defrag.is_none() => self.compact_slice(),
+            _ => Ok(()),
+        }
+    }
+
+    fn compact_slice(&mut self) -> bolt::Result<()> {
+        let Some(mut compaction) = self.compaction.take() else { return Ok(()) };
+        let pause = Instant::now();
+        let limit = self.shared.config.compaction_batch_limit;
+        let source = FileSource::new(self.db.begin_read())?;
+        let slice = match compaction.job.next_slice(&source, limit) {
+            Ok(slice) => slice,
+            Err(error) => {
+                self.shared.fail(format!("compact the database file: {error}"));
+                return Ok(());
+            }
+        };
+        drop(source);
+        if slice.is_empty() {
+            return self.finish_compaction(compaction);
+        }
+        let mut tx = self.db.begin_write()?;
+        let buckets = Buckets::open(&mut tx)?;
+        for key in &slice {
+            tx.delete(buckets.id(Bucket::Key), key.as_ref())?;
+        }
+        tx.commit()?;
+        self.rebase_views()?;
+        compaction.deleted += slice.len() as u64;
+        compaction.next_slice = self.shared.clock.elapsed() + self.shared.config.compaction_sleep_interval;
+        let metrics = &self.shared.metrics.mvcc;
+        metrics.db_compaction_keys.inc_by(slice.len() as u64);
+        metrics.db_compaction_pause.observe(pause.elapsed().as_secs_f64() * 1000.0);
+        self.compaction = Some(compaction);
+        Ok(())
+    }
+
+    /// Records that nothing of the compaction is left to do, so that a restart does not resume it.
+    fn finish_compaction(&mut self, compaction: Compaction) -> bolt::Result<()> {
+        let revision = compaction.job.revision();
+        let write = Write::meta(FINISHED_COMPACT, CompactionJob::meta_value(revision));
+        let applied = super::applied(&self.db.begin_read())?;
+        self.waiting.push(Batch {
+            chunk: None,
+            writes: vec![write],
+            applied,
+            conf_state: None,
+            compaction: None,
+        });
+        self.fold()?;
+        let took = self.shared.clock.elapsed() - compaction.started;
+        let metrics = &self.shared.metrics.mvcc;
+        metrics.db_compaction_total.observe(took.as_secs_f64() * 1000.0);
+        metrics.db_compaction_last.set(unix_time().as_secs() as i64);
+        self.log_finished(revision, compaction.deleted, took);
+        let mut waiting = std::mem::take(&mut self.next_compactions).into_iter();
+        if let Some(job) = waiting.next() {
+            self.start_compaction(job);
+            self.next_compactions = waiting.collect();
+        }
+        self.answer_compaction_waiters();
+        Ok(())
+    }
+
+    fn log_finished(&self, revision: Revision, deleted: u64, took: Duration) {
+        tracing::info!(
+            compact_revision = revision.get(),
+            deleted,
+            took = ?took,
+            current_db_size_bytes = self.shared.file.size(),
+            "finished scheduled compaction"
+        );
+    }
+
+    /// A physical compaction waits until nothing is left to delete.
+    pub(super) fn answer_compaction_waiters(&mut self) {
+        if self.compaction.is_none() && self.next_compactions.is_empty() && self.waiting.is_empty() {
+            let waiters: Vec<oneshot::Sender<()>> = std::mem::take(&mut self.compaction_waiters);
+            for waiter in waiters {
+                waiter.send(()).ok();
+            }
+        }
+    }
+}

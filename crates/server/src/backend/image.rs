@@ -1,0 +1,61 @@
+//! Answers that need the whole file: its hash, and a copy of it.
+
+use bolt::ReadTx;
+use membership::Version;
+use mvcc::Revision;
+
+use super::schema::{Bucket, NOT_HASHED};
+
+/// The hash over every bucket, and the store's revision when it was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashAnswer {
+    pub hash: u32,
+    pub revision: Revision,
+}
+
+/// CRC-32C over all buckets in name order: each one's name, then its keys and values. What members differ
+/// in by nature is left out.
+pub fn hash(tx: &ReadTx) -> bolt::Result<u32> {
+    let mut crc = 0;
+    let mut buckets = tx.root().cursor();
+    let mut bucket = buckets.first()?;
+    while let Some(entry) = bucket {
+        let name = entry.key();
+        crc = crc32c::crc32c_append(crc, name);
+        let mut pairs = tx.bucket_at(entry.bucket()?).cursor();
+        let mut pair = pairs.first()?;
+        while let Some(entry) = pair {
+            let skipped = name == Bucket::Meta.name() && NOT_HASHED.contains(&entry.key());
+            if !skipped {
+                crc = crc32c::crc32c_append(crc, entry.key());
+                crc = crc32c::crc32c_append(crc, entry.value());
+            }
+            pair = pairs.next()?;
+        }
+        bucket = buckets.next()?;
+    }
+    Ok(crc)
+}
+
+/// A copy of the file, read piece by piece. Reading blocks on the disk.
+pub struct SnapshotReader {
+    image: bolt::copy::Snapshot,
+    /// Version of the file's layout.
+    pub version: Option<Version>,
+}
+
+impl SnapshotReader {
+    pub fn new(tx: ReadTx, version: Option<Version>) -> SnapshotReader {
+        SnapshotReader { image: bolt::copy::snapshot(tx), version }
+    }
+
+    /// Bytes of the whole image.
+    pub fn size(&self) -> u64 {
+        self.image.size_bytes()
+    }
+
+    /// The next bytes of the image; 0 at its end.
+    pub fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        std::io::Read::read(&mut self.image, buf)
+    }
+}

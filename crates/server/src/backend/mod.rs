@@ -1,0 +1,334 @@
+//! The backend thread: owns the file, which is a checkpoint of what the log already holds.
+//!
+//! Batches from the apply thread are folded into the file together, at the latest when the batch interval
+//! or limit is reached. No client waits for that. Between folds the thread deletes what compaction left
+//! behind, in slices; a defragmentation copies the file on a thread of its own while folds wait, then
+//! the copy takes the file's place.
+
+mod compaction;
+mod defrag;
+mod image;
+mod schema;
+mod source;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bolt::Db;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use mvcc::{Chunk, RevisionPair};
+use raft::ConfState;
+use tokio::sync::oneshot;
+
+pub use image::{HashAnswer, SnapshotReader};
+pub use schema::{Applied, Bucket, Write};
+pub(crate) use schema::{
+    FINISHED_COMPACT, SCHEDULED_COMPACT, STORAGE_VERSION, applied, meta, pairs, storage_version,
+};
+pub(crate) use source::FileSource;
+
+use crate::error::Error;
+use crate::log_writer::LogInput;
+use crate::shared::Shared;
+use compaction::Compaction;
+use defrag::Defrag;
+use schema::{Buckets, CONF_STATE, CONSISTENT_INDEX, TERM, conf_state_json};
+
+/// What one applied batch changes in the file.
+pub struct Batch {
+    /// The batch's records; readers see them in the view until the file holds them.
+    pub chunk: Option<Arc<Chunk>>,
+    pub writes: Vec<Write>,
+    pub applied: Applied,
+    /// Set when the batch changed it.
+    pub conf_state: Option<ConfState>,
+    /// A compaction that begins behind this batch.
+    pub compaction: Option<mvcc::CompactionJob>,
+}
+
+/// What the backend thread is told. Answers that need the disk wait for a fold first.
+pub enum BackendInput {
+    Fold(Batch),
+    /// A write that no log entry asks for.
+    Write(Write),
+    /// Once the file holds everything before this input, the log may forget it.
+    Checkpoint {
+        applied: Applied,
+        conf_state: ConfState,
+        v2_store: Vec<u8>,
+    },
+    AwaitCompaction(oneshot::Sender<()>),
+    Defragment(oneshot::Sender<Result<(), Error>>),
+    Hash(oneshot::Sender<Result<HashAnswer, Error>>),
+    Snapshot(oneshot::Sender<Result<SnapshotReader, Error>>),
+    Stop,
+}
+
+/// Owner of the file.
+pub struct Backend {
+    db: Db,
+    path: PathBuf,
+    disk: Arc<dyn disk::Disk>,
+    shared: Arc<Shared>,
+    inputs: Receiver<BackendInput>,
+    to_log: Sender<LogInput>,
+    waiting: Vec<Batch>,
+    /// Single puts and deletes in `waiting`.
+    waiting_ops: usize,
+    /// When the first of `waiting` came.
+    waiting_since: Option<Instant>,
+    /// Records up to here are in the file.
+    folded: Option<RevisionPair>,
+    compaction: Option<Compaction>,
+    /// Compactions asked for while one was under way.
+    next_compactions: Vec<mvcc::CompactionJob>,
+    compaction_waiters: Vec<oneshot::Sender<()>>,
+    defrag: Option<Defrag>,
+    /// Inputs that need the file while it is being copied.
+    deferred: Vec<BackendInput>,
+}
+
+impl Backend {
+    pub fn new(
+        db: Db,
+        path: PathBuf,
+        disk: Arc<dyn disk::Disk>,
+        shared: Arc<Shared>,
+        inputs: Receiver<BackendInput>,
+        to_log: Sender<LogInput>,
+        unfinished_compaction: Option<mvcc::CompactionJob>,
+    ) -> Backend {
+        let compaction = unfinished_compaction.map(|job| Compaction::new(job, shared.clock.elapsed()));
+        Backend {
+            db,
+            path,
+            disk,
+            shared,
+            inputs,
+            to_log,
+            waiting: Vec::new(),
+            waiting_ops: 0,
+            waiting_since: None,
+            folded: None,
+            compaction,
+            next_compactions: Vec::new(),
+            compaction_waiters: Vec::new(),
+            defrag: None,
+            deferred: Vec::new(),
+        }
+    }
+
+    /// Runs until told to stop. An error of the file ends it and the member.
+    pub fn run(mut self) {
+        self.note_sizes();
+        if let Err(error) = self.run_until_stopped() {
+            self.shared.fail(format!("database file {}: {error}", self.path.display()));
+            return;
+        }
+        if let Err(error) = self.db.clone().close() {
+            tracing::warn!(%error, "failed to close the database file");
+        }
+    }
+
+    fn run_until_stopped(&mut self) -> bolt::Result<()> {
+        loop {
+            match self.inputs.recv_timeout(self.time_to_next_task()) {
+                Ok(BackendInput::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(input) => self.handle(input)?,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.finish_defrag_when_copied()?;
+            if self.fold_is_due() {
+                self.fold()?;
+            }
+            self.compact_when_due()?;
+        }
+        self.abandon_defrag();
+        self.fold()
+    }
+
+    fn time_to_next_task(&self) -> Duration {
+        const IDLE: Duration = Duration::from_secs(3600);
+        const COPYING: Duration = Duration::from_millis(20);
+        if self.defrag.is_some() {
+            return COPYING;
+        }
+        let interval = self.shared.config.backend_batch_interval;
+        let fold = self.waiting_since.map_or(IDLE, |since| interval.saturating_sub(since.elapsed()));
+        let now = self.shared.clock.elapsed();
+        let slice =
+            self.compaction.as_ref().map_or(IDLE, |compaction| compaction.next_slice.saturating_sub(now));
+        fold.min(slice)
+    }
+
+    fn handle(&mut self, input: BackendInput) -> bolt::Result<()> {
+        match input {
+            BackendInput::Fold(batch) => {
+                let records = batch.chunk.as_ref().map_or(0, |chunk| chunk.records().len());
+                self.waiting_ops += records + batch.writes.len();
+                self.waiting.push(batch);
+                self.waiting_since.get_or_insert_with(Instant::now);
+            }
+            BackendInput::Write(write) => {
+                let applied = self.waiting.last().map_or(Applied::default(), |batch| batch.applied);
+                let writes = vec![write];
+                self.waiting.push(Batch { chunk: None, writes, applied, conf_state: None, compaction: None });
+                self.waiting_since.get_or_insert_with(Instant::now);
+            }
+            BackendInput::AwaitCompaction(done) => {
+                self.compaction_waiters.push(done);
+                self.fold_unless_copying()?;
+                self.answer_compaction_waiters();
+            }
+            BackendInput::Checkpoint { .. }
+            | BackendInput::Defragment(_)
+            | BackendInput::Hash(_)
+            | BackendInput::Snapshot(_)
+                if self.defrag.is_some() =>
+            {
+                self.deferred.push(input);
+            }
+            BackendInput::Checkpoint { applied, conf_state, v2_store } => {
+                self.fold()?;
+                self.checkpoint(applied, conf_state, &v2_store);
+            }
+            BackendInput::Defragment(done) => {
+                self.fold()?;
+                self.start_defrag(done);
+            }
+            BackendInput::Hash(done) => {
+                self.fold()?;
+                done.send(self.hash()).ok();
+            }
+            BackendInput::Snapshot(done) => {
+                self.fold()?;
+                let tx = self.db.begin_read();
+                let version = storage_version(&tx)?;
+                done.send(Ok(SnapshotReader::new(tx, version))).ok();
+            }
+            BackendInput::Stop => unreachable!("the loop takes it out"),
+        }
+        Ok(())
+    }
+
+    fn fold_is_due(&self) -> bool {
+        let config = &self.shared.config;
+        self.defrag.is_none()
+            && self.waiting_since.is_some_and(|since| {
+                self.waiting_ops >= config.backend_batch_limit
+                    || since.elapsed() >= config.backend_batch_interval
+            })
+    }
+
+    fn fold_unless_copying(&mut self) -> bolt::Result<()> {
+        if self.defrag.is_none() { self.fold() } else { Ok(()) }
+    }
+
+    /// Writes all that waits in one transaction of the file, and lets readers use it from there.
+    fn fold(&mut self) -> bolt::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        assert!(self.defrag.is_none(), "a fold while the file is being copied would be lost");
+        let started = Instant::now();
+        let batches = std::mem::take(&mut self.waiting);
+        self.waiting_ops = 0;
+        self.waiting_since = None;
+        let mut tx = self.db.begin_write()?;
+        let buckets = Buckets::open(&mut tx)?;
+        write_batches(&mut tx, &buckets, &batches)?;
+        tx.commit()?;
+        self.shared.metrics.disk.backend_commit.observe(started.elapsed().as_secs_f64());
+        if let Some(chunk) = batches.iter().rev().find_map(|batch| batch.chunk.as_ref()) {
+            self.folded = Some(chunk.last());
+        }
+        self.rebase_views()?;
+        for job in batches.into_iter().filter_map(|batch| batch.compaction) {
+            self.start_compaction(job);
+        }
+        Ok(())
+    }
+
+    /// Has the views read from the file's newest state.
+    fn rebase_views(&mut self) -> bolt::Result<()> {
+        let source = FileSource::new(self.db.begin_read())?;
+        self.shared.views.rebase(Arc::new(source), self.folded);
+        self.note_sizes();
+        Ok(())
+    }
+
+    fn note_sizes(&self) {
+        let stats = self.db.stats();
+        let (size, in_use) = (stats.size_bytes() as i64, stats.in_use_bytes() as i64);
+        self.shared.file.set(size, in_use, stats.open_readers as i64);
+        let metrics = &self.shared.metrics.mvcc;
+        metrics.db_total_size.set(size);
+        metrics.db_total_size_in_use.set(in_use);
+        metrics.db_open_read_transactions.set(stats.open_readers as i64);
+    }
+
+    fn hash(&self) -> Result<HashAnswer, Error> {
+        let started = Instant::now();
+        let revision = self.shared.views.load().revision();
+        let hash = image::hash(&self.db.begin_read()).map_err(|error| {
+            tracing::error!(%error, "failed to hash the database file");
+            Error::Corrupt
+        })?;
+        self.shared.metrics.mvcc.hash_duration.observe(started.elapsed().as_secs_f64());
+        Ok(HashAnswer { hash, revision })
+    }
+
+    /// The file is durable up to `applied`: etcd's order is the `.snap` file, then the record in the log.
+    fn checkpoint(&mut self, applied: Applied, conf_state: ConfState, v2_store: &[u8]) {
+        if let Err(error) = self.save_snap_file(applied, &conf_state, v2_store) {
+            self.shared.fail(format!("save .snap file at index {}: {error}", applied.index));
+            return;
+        }
+        let Applied { index, term } = applied;
+        self.to_log.send(LogInput::Snapshot { index, term, conf_state }).ok();
+    }
+
+    fn save_snap_file(
+        &self,
+        applied: Applied,
+        conf_state: &ConfState,
+        v2_store: &[u8],
+    ) -> std::io::Result<()> {
+        let dir = self.path.parent().expect("the file lies in the snap directory");
+        let started = Instant::now();
+        wal::snap::save(
+            self.disk.as_ref(),
+            dir,
+            raft::Index(applied.index),
+            raft::Term(applied.term),
+            conf_state,
+            v2_store,
+        )?;
+        wal::snap::purge(self.disk.as_ref(), dir, self.shared.config.max_snapshots)?;
+        self.shared.metrics.disk.snap_save_total.observe(started.elapsed().as_secs_f64());
+        Ok(())
+    }
+}
+
+fn write_batches(tx: &mut bolt::WriteTx, buckets: &Buckets, batches: &[Batch]) -> bolt::Result<()> {
+    let keys = buckets.id(Bucket::Key);
+    let meta = buckets.id(Bucket::Meta);
+    for batch in batches {
+        for record in batch.chunk.iter().flat_map(|chunk| chunk.records()) {
+            tx.put(keys, record.key.to_bytes().as_ref(), &record.value)?;
+        }
+        for write in &batch.writes {
+            buckets.apply(tx, write)?;
+        }
+        if let Some(conf_state) = &batch.conf_state {
+            tx.put(meta, CONF_STATE, &conf_state_json(conf_state))?;
+        }
+    }
+    let applied = batches.iter().map(|batch| batch.applied).max().unwrap_or_default();
+    if applied.index > 0 {
+        tx.put(meta, CONSISTENT_INDEX, &applied.index.to_be_bytes())?;
+        tx.put(meta, TERM, &applied.term.to_be_bytes())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! The wal thread: one write and one sync for all that waits.
+//!
+//! While a sync is under way the next writes gather in the queue, so batches grow with the load and no
+//! timer is needed. Nothing that depends on a write leaves before its sync has returned.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+use raft::{ConfState, Index, Persist, Term};
+use wal::Wal;
+
+use crate::replicate::RaftInput;
+use crate::shared::Shared;
+
+/// Bytes of entries that one sync may cover: bounds how long the first of them waits.
+const BATCH_BYTES_MAX: u64 = 8 << 20;
+
+/// What the wal thread is told.
+pub enum LogInput {
+    Persist(Persist),
+    /// The file holds everything up to here, durably: the log may forget what is older.
+    Snapshot { index: u64, term: u64, conf_state: ConfState },
+    Stop,
+}
+
+/// Owner of the log files.
+pub struct LogWriter {
+    wal: Wal,
+    shared: Arc<Shared>,
+    inputs: Receiver<LogInput>,
+    to_raft: Sender<RaftInput>,
+}
+
+enum Step {
+    Continue,
+    Stop,
+}
+
+impl LogWriter {
+    pub fn new(
+        wal: Wal,
+        shared: Arc<Shared>,
+        inputs: Receiver<LogInput>,
+        to_raft: Sender<RaftInput>,
+    ) -> LogWriter {
+        LogWriter { wal, shared, inputs, to_raft }
+    }
+
+    /// Runs until told to stop. An error of the disk ends it and the member: what a failed sync left on
+    /// the disk cannot be known.
+    pub fn run(mut self) {
+        if let Err(error) = self.run_until_stopped() {
+            self.shared.fail(format!("write-ahead log: {error}"));
+        }
+        if let Err(error) = self.wal.close() {
+            tracing::warn!(%error, "failed to close the write-ahead log");
+        }
+    }
+
+    fn run_until_stopped(&mut self) -> Result<(), wal::Error> {
+        loop {
+            // Idle moments prepare the next segment, in slices, so that no write waits for it.
+            while self.inputs.is_empty() && self.wal.prepare_next()? {}
+            let Ok(first) = self.inputs.recv() else { return Ok(()) };
+            if let Step::Stop = self.write_batch(first)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn write_batch(&mut self, first: LogInput) -> Result<Step, wal::Error> {
+        let mut persists = Vec::new();
+        let mut snapshot = None;
+        let mut step = Step::Continue;
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(input) = next {
+            match input {
+                LogInput::Persist(persist) => {
+                    bytes += persist.entries.iter().map(|entry| entry.payload_bytes()).sum::<u64>();
+                    persists.push(persist);
+                }
+                LogInput::Snapshot { index, term, conf_state } => snapshot = Some((index, term, conf_state)),
+                LogInput::Stop => {
+                    step = Step::Stop;
+                    break;
+                }
+            }
+            next = if bytes < BATCH_BYTES_MAX { self.inputs.try_recv().ok() } else { None };
+        }
+        self.persist(persists)?;
+        if let Some((index, term, conf_state)) = snapshot {
+            self.save_snapshot(index, term, &conf_state)?;
+        }
+        Ok(step)
+    }
+
+    fn persist(&mut self, persists: Vec<Persist>) -> Result<(), wal::Error> {
+        if persists.is_empty() {
+            return Ok(());
+        }
+        let metrics = &self.shared.metrics.disk;
+        let started = Instant::now();
+        let mut must_sync = false;
+        for persist in &persists {
+            self.wal.append(persist.hard_state.as_ref(), &persist.entries)?;
+            must_sync |= persist.must_sync;
+        }
+        if must_sync {
+            let written = self.wal.sync()?;
+            metrics.wal_write_bytes.add(written.bytes as i64);
+            metrics.wal_fsync.observe(written.sync_time.as_secs_f64());
+        }
+        metrics.wal_write.observe(started.elapsed().as_secs_f64());
+        let acks = persists
+            .into_iter()
+            .map(|persist| {
+                let synced = persist.synced();
+                debug_assert!(synced.messages.is_empty(), "votes and acks for members that do not exist");
+                synced.ack
+            })
+            .collect();
+        if self.to_raft.send(RaftInput::Persisted(acks)).is_err() {
+            tracing::debug!("the raft thread has stopped");
+        }
+        Ok(())
+    }
+
+    fn save_snapshot(&mut self, index: u64, term: u64, conf_state: &ConfState) -> Result<(), wal::Error> {
+        self.wal.save_snapshot(Index(index), Term(term), conf_state)?;
+        self.wal.release_to(Index(index))?;
+        self.wal.purge(self.shared.config.max_wals)?;
+        tracing::info!(snapshot_index = index, "saved snapshot");
+        Ok(())
+    }
+}
