@@ -12,6 +12,11 @@
 
 mod authority;
 pub mod config;
+mod connection;
+mod edge;
 mod grpc;
 mod listen;
 pub mod tls;
+
+pub use config::ApiConfig;
+pub use edge::{BindError, BoundAddress, Edge};

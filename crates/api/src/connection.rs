@@ -1,0 +1,360 @@
+//! One connection: TLS if asked for, then HTTP/1 or HTTP/2 by its first bytes, then gRPC or HTTP by content type.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::authority::MendedStream;
+use crate::authority::ping::Activity;
+use crate::config::{Keepalive, Serves};
+use crate::grpc::body::BoxFuture;
+use crate::grpc::call::Connection;
+use crate::grpc::{Body, Router};
+use crate::tls::{HANDSHAKE_TIMEOUT, common_name};
+
+/// What begins every HTTP/2 connection.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Compat: etcd's `ReadHeaderTimeout`.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// The first byte of a TLS client's hello.
+const TLS_HANDSHAKE_RECORD: u8 = 0x16;
+
+/// Octets a client may send ahead of us, per call and per connection. A request is at most 2 MiB by default.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Octets of answers held per call beyond what the client has room for.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
+/// As grpc-go's default would be 16 MiB; a token of 1 MiB is beyond reason.
+const HEADER_LIST_BYTES: u32 = 1 << 20;
+/// Streams a client reset before we took them. Go cancels calls in bursts; the default of 20 would answer
+/// a busy apiserver with GOAWAY. Taking such a stream costs little, so the bound is generous.
+const PENDING_RESETS_MAX: usize = 64 * 1024;
+
+/// Answers what is not gRPC.
+pub(crate) trait HttpService: Send + Sync + 'static {
+    fn respond(&self, request: Request<Incoming>, via: Via) -> BoxFuture<Response<Body>>;
+}
+
+/// How an HTTP request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    Plain,
+    Tls,
+    /// A metrics listener, of either kind.
+    Metrics,
+}
+
+/// What all connections of one listener share.
+pub(crate) struct Shared {
+    pub(crate) router: Arc<Router>,
+    pub(crate) http: Arc<dyn HttpService>,
+    pub(crate) serves: Serves,
+    pub(crate) security: Security,
+    pub(crate) keepalive: Keepalive,
+    pub(crate) max_concurrent_streams: u32,
+}
+
+/// `http`, `https`, or both on one address.
+pub(crate) enum Security {
+    Plain,
+    Tls(TlsAcceptor),
+    Either(TlsAcceptor),
+}
+
+impl Security {
+    pub(crate) fn has_plain(&self) -> bool {
+        !matches!(self, Security::Tls(_))
+    }
+
+    pub(crate) fn has_tls(&self) -> bool {
+        !matches!(self, Security::Plain)
+    }
+}
+
+/// Serves one client until it leaves, or until `stop` turns true and its calls are done.
+pub(crate) async fn serve<S>(shared: Arc<Shared>, mut stream: S, remote: String, stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let acceptor = match &shared.security {
+        Security::Plain => None,
+        Security::Tls(acceptor) => Some((acceptor.clone(), Bytes::new())),
+        Security::Either(acceptor) => {
+            let mut first = [0];
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.read_exact(&mut first)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return, // gone before it said anything
+            }
+            if first[0] != TLS_HANDSHAKE_RECORD {
+                let stream = Prefixed { first: Bytes::copy_from_slice(&first), stream };
+                return serve_plain(shared, stream, remote, stop).await;
+            }
+            Some((acceptor.clone(), Bytes::copy_from_slice(&first)))
+        }
+    };
+    match acceptor {
+        None => serve_plain(shared, stream, remote, stop).await,
+        Some((acceptor, first)) => {
+            serve_tls(shared, acceptor, Prefixed { first, stream }, remote, stop).await
+        }
+    }
+}
+
+async fn serve_plain<S>(shared: Arc<Shared>, stream: S, remote: String, stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = Connection { remote, common_name: None, activity: Arc::default() };
+    serve_http(shared, stream, connection, Via::Plain, stop).await;
+}
+
+async fn serve_tls<S>(
+    shared: Arc<Shared>,
+    acceptor: TlsAcceptor,
+    stream: S,
+    remote: String,
+    stop: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut server_name = None;
+    let handshake = acceptor.accept_with(stream, |tls| server_name = tls.server_name().map(str::to_owned));
+    let handshake = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(handshake) => handshake,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "tls: handshake timed out")),
+    };
+    let stream = match handshake {
+        Ok(stream) => stream,
+        Err(error) => {
+            let server_name = server_name.unwrap_or_default();
+            tracing::warn!(
+                "remote-addr" = remote,
+                "server-name" = server_name,
+                error = %handshake_error(&error),
+                "rejected connection on client endpoint"
+            );
+            return;
+        }
+    };
+    let common_name = stream.get_ref().1.peer_certificates().and_then(|chain| common_name(chain.first()?));
+    let connection = Connection { remote, common_name, activity: Arc::default() };
+    serve_http(shared, stream, connection, Via::Tls, stop).await;
+}
+
+/// The innermost reason: a refused certificate's own text, "EOF" for a client that went away.
+fn handshake_error(error: &io::Error) -> String {
+    use rustls::{CertificateError, Error};
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return "EOF".to_owned();
+    }
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::InvalidCertificate(CertificateError::Other(other))) => other.to_string(),
+        Some(Error::NoCertificatesPresented) => "tls: client didn't provide a certificate".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+async fn serve_http<S>(
+    shared: Arc<Shared>,
+    mut stream: S,
+    connection: Connection,
+    via: Via,
+    stop: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let first = match tokio::time::timeout(HEADER_READ_TIMEOUT, read_first(&mut stream)).await {
+        Ok(Ok(first)) => first,
+        Ok(Err(_)) | Err(_) => return, // gone, or silent for too long
+    };
+    let via = if shared.serves == Serves::Metrics { Via::Metrics } else { via };
+    let connection = Arc::new(connection);
+    if first == PREFACE[..] {
+        serve_h2(shared, stream, connection, via, stop).await;
+    } else {
+        serve_h1(shared, Prefixed { first, stream }, connection, via, stop).await;
+    }
+}
+
+/// Reads no more than it takes to tell HTTP/2 from HTTP/1.
+async fn read_first(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Bytes> {
+    let mut first = Vec::with_capacity(PREFACE.len());
+    while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+        let mut rest = [0; PREFACE.len()];
+        let n = stream.read(&mut rest[..PREFACE.len() - first.len()]).await?;
+        if n == 0 {
+            return if first.is_empty() {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            } else {
+                Ok(first.into())
+            };
+        }
+        first.extend_from_slice(&rest[..n]);
+    }
+    Ok(first.into())
+}
+
+async fn serve_h2<S>(
+    shared: Arc<Shared>,
+    stream: S,
+    connection: Arc<Connection>,
+    via: Via,
+    stop: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    // Compat: etcd enforces its ping policy only where grpc-go owns the connection, which is not so with
+    // TLS and HTTP on one port.
+    let policed =
+        shared.serves == Serves::GrpcOnly || (via == Via::Plain && shared.serves == Serves::GrpcAndHttp);
+    let min_time = policed.then_some(shared.keepalive.min_time);
+    let activity: Arc<Activity> = Arc::clone(&connection.activity);
+    let stream = MendedStream::new(stream, PREFACE, min_time, activity);
+
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_header_list_size(HEADER_LIST_BYTES)
+        .max_concurrent_streams(shared.max_concurrent_streams)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(None)
+        .keep_alive_interval(shared.keepalive.interval)
+        .keep_alive_timeout(shared.keepalive.timeout);
+    let service = service_fn(move |request| {
+        let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
+        async move { Ok::<_, Infallible>(answer_h2(&shared, request, connection, via).await) }
+    });
+    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let outcome = tokio::select! {
+        outcome = served.as_mut() => outcome,
+        () = stopped(stop) => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "client connection ended");
+    }
+}
+
+async fn answer_h2(
+    shared: &Shared,
+    request: Request<Incoming>,
+    connection: Arc<Connection>,
+    via: Via,
+) -> Response<Body> {
+    let is_grpc = request
+        .headers()
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    match (shared.serves, is_grpc) {
+        (Serves::GrpcAndHttp | Serves::GrpcOnly, true) => shared.router.serve(request, connection).await,
+        (Serves::GrpcOnly, false) => {
+            let mut response = Response::new(Body::Empty);
+            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            response
+        }
+        (Serves::GrpcAndHttp, false) | (Serves::HttpOnly | Serves::Metrics, _) => {
+            shared.http.respond(request, via).await
+        }
+    }
+}
+
+async fn serve_h1<S>(
+    shared: Arc<Shared>,
+    stream: S,
+    connection: Arc<Connection>,
+    via: Via,
+    stop: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    if shared.serves == Serves::GrpcOnly {
+        tracing::debug!(remote = connection.remote, "HTTP/1 on a gRPC listener");
+        return;
+    }
+    let service = service_fn(move |request: Request<Incoming>| {
+        debug_assert!(request.version() < Version::HTTP_2);
+        let answer = shared.http.respond(request, via);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
+    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let outcome = tokio::select! {
+        outcome = served.as_mut() => outcome,
+        () = stopped(stop) => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "client connection ended");
+    }
+}
+
+/// Resolves once `stop` is true, or its sender gone.
+pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that nobody can say "stop" any more: the same.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// A stream of which some bytes were read already.
+struct Prefixed<S> {
+    first: Bytes,
+    stream: S,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.first.is_empty() {
+            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        }
+        let n = this.first.len().min(buf.remaining());
+        buf.put_slice(&this.first.split_to(n));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
