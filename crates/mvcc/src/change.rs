@@ -23,7 +23,7 @@ pub struct Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
     Put {
-        /// The key did not exist before: version 1, create_revision = mod_revision.
+        /// The key did not exist before this transaction: create_revision = mod_revision.
         created: bool,
     },
     Delete,

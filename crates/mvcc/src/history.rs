@@ -129,7 +129,10 @@ impl<'v> Reader<'v> {
         let (kv, kind) = if key.tombstone {
             (self.writer.tombstone(record.key, main).event, ChangeKind::Delete)
         } else {
-            (Bytes::copy_from_slice(value), ChangeKind::Put { created: record.version == 1 })
+            (
+                Bytes::copy_from_slice(value),
+                ChangeKind::Put { created: record.create_revision == record.mod_revision },
+            )
         };
         let previous = self.view.previous_revision(record.key, main);
         Change { revision: key.revision, key: key_of(&kv), kv, kind, previous }

@@ -163,7 +163,7 @@ impl<'s> WriteTxn<'s> {
         let key = key_in(&record, key.len());
         self.note_lease(&key, old_lease, lease);
         self.store.open.push(PendingRecord { key: RecordKey::put(at), value: record.clone() });
-        let kind = ChangeKind::Put { created: version == 1 };
+        let kind = ChangeKind::Put { created: create_revision == at.main };
         self.changes.push(Change { revision: at, key, kv: record, kind, previous });
         Ok(at.main)
     }

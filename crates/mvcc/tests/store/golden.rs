@@ -1,0 +1,1 @@
+//! Behaviours that clients see, each by an example.
