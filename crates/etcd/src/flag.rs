@@ -18,6 +18,34 @@ pub struct Flag {
     pub help: &'static str,
 }
 
+impl Flag {
+    /// A flag that works, and whose key in the config file is its name.
+    pub const fn new(
+        name: &'static str,
+        section: Section,
+        slot: fn(&mut Settings) -> Slot<'_>,
+        help: &'static str,
+    ) -> Flag {
+        Flag { name, section, slot, file_key: FileKey::Same, support: Support::Wired, help }
+    }
+
+    pub const fn in_file(self, path: &'static [&'static str]) -> Flag {
+        Flag { file_key: FileKey::At(path), ..self }
+    }
+
+    pub const fn not_in_file(self) -> Flag {
+        Flag { file_key: FileKey::None, ..self }
+    }
+
+    pub const fn inert(self, why: &'static str) -> Flag {
+        Flag { support: Support::Inert(why), ..self }
+    }
+
+    pub const fn refused_unless(self, harmless: fn(&Settings) -> bool, why: &'static str) -> Flag {
+        Flag { support: Support::Refused { harmless, why }, ..self }
+    }
+}
+
 /// Headings of `--help`, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {

@@ -2,956 +2,771 @@
 //!
 //! The order is the order of `--help`.
 
-use crate::flag::{FileKey, Flag, Section, Slot, Support};
+use crate::flag::{Flag, Section, Slot};
 
 pub const FLAGS: &[Flag] = &[
-    Flag {
-        name: "name",
-        section: Section::Member,
-        slot: |s| Slot::Text(&mut s.name),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Name of this member, for people.",
-    },
-    Flag {
-        name: "data-dir",
-        section: Section::Member,
-        slot: |s| Slot::Text(&mut s.data_dir),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Directory that holds the member's data ('${name}.etcd' when empty).",
-    },
-    Flag {
-        name: "wal-dir",
-        section: Section::Member,
-        slot: |s| Slot::Text(&mut s.wal_dir),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Directory for the write-ahead log, when it shall not be in the data directory.",
-    },
-    Flag {
-        name: "snapshot-count",
-        section: Section::Member,
-        slot: |s| Slot::Uint(&mut s.snapshot_count),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Applied entries between two snapshots of the log (0 takes the default).",
-    },
-    Flag {
-        name: "heartbeat-interval",
-        section: Section::Member,
-        slot: |s| Slot::Uint(&mut s.heartbeat_interval),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Milliseconds between two heartbeats of the leader.",
-    },
-    Flag {
-        name: "election-timeout",
-        section: Section::Member,
-        slot: |s| Slot::Uint(&mut s.election_timeout),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Milliseconds without a heartbeat after which a member stands for election.",
-    },
-    Flag {
-        name: "initial-election-tick-advance",
-        section: Section::Member,
-        slot: |s| Slot::Bool(&mut s.initial_election_tick_advance),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Shorten the wait for the first election after a start.",
-    },
-    Flag {
-        name: "listen-peer-urls",
-        section: Section::Member,
-        slot: |s| Slot::Urls(&mut s.listen_peer_urls),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "URLs to listen on for other members.",
-    },
-    Flag {
-        name: "listen-client-urls",
-        section: Section::Member,
-        slot: |s| Slot::Urls(&mut s.listen_client_urls),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "URLs to listen on for clients: gRPC, and HTTP unless --listen-client-http-urls is given.",
-    },
-    Flag {
-        name: "listen-client-http-urls",
-        section: Section::Member,
-        slot: |s| Slot::Urls(&mut s.listen_client_http_urls),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "URLs to listen on for HTTP clients only; --listen-client-urls then serve gRPC only.",
-    },
-    Flag {
-        name: "max-snapshots",
-        section: Section::Member,
-        slot: |s| Slot::Uint(&mut s.max_snapshots),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Snapshot files to keep (0 keeps all). Deprecated since 3.6.",
-    },
-    Flag {
-        name: "max-wals",
-        section: Section::Member,
-        slot: |s| Slot::Uint(&mut s.max_wals),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Log files to keep (0 keeps all).",
-    },
-    Flag {
-        name: "memory-mlock",
-        section: Section::Member,
-        slot: |s| Slot::Bool(&mut s.memory_mlock),
-        file_key: FileKey::Same,
-        support: Support::Refused {
-            harmless: |s| !s.memory_mlock,
-            why: "locking the database in memory is not built yet",
-        },
-        help: "Keep the database's pages in RAM.",
-    },
-    Flag {
-        name: "quota-backend-bytes",
-        section: Section::Member,
-        slot: |s| Slot::Int(&mut s.quota_backend_bytes),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Size in bytes at which the database raises the NOSPACE alarm (0 means 2 GiB, negative no limit).",
-    },
-    Flag {
-        name: "backend-bbolt-freelist-type",
-        section: Section::Member,
-        slot: |s| Slot::Text(&mut s.backend_bbolt_freelist_type),
-        file_key: FileKey::Same,
-        support: Support::Inert(
-            "the freelist in memory has one form here, and the file is the same for both",
-        ),
-        help: "Freelist in memory: array or map.",
-    },
-    Flag {
-        name: "backend-batch-interval",
-        section: Section::Member,
-        slot: |s| Slot::Duration(&mut s.backend_batch_interval),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Longest time until applied entries reach the database file (0 means 100ms).",
-    },
-    Flag {
-        name: "backend-batch-limit",
-        section: Section::Member,
-        slot: |s| Slot::Int(&mut s.backend_batch_limit),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Most operations until applied entries reach the database file (0 means 10000).",
-    },
-    Flag {
-        name: "max-txn-ops",
-        section: Section::Member,
-        slot: |s| Slot::Uint(&mut s.max_txn_ops),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Most operations in one transaction.",
-    },
-    Flag {
-        name: "max-request-bytes",
-        section: Section::Member,
-        slot: |s| Slot::Uint(&mut s.max_request_bytes),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Largest client request in bytes.",
-    },
-    Flag {
-        name: "max-concurrent-streams",
-        section: Section::Member,
-        slot: |s| Slot::Uint32(&mut s.max_concurrent_streams),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Most streams that one client connection may have open.",
-    },
-    Flag {
-        name: "grpc-keepalive-min-time",
-        section: Section::Member,
-        slot: |s| Slot::Duration(&mut s.grpc_keepalive_min_time),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Clients that ping more often than this are disconnected.",
-    },
-    Flag {
-        name: "grpc-keepalive-interval",
-        section: Section::Member,
-        slot: |s| Slot::Duration(&mut s.grpc_keepalive_interval),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Quiet time after which the server pings a client (0 disables).",
-    },
-    Flag {
-        name: "grpc-keepalive-timeout",
-        section: Section::Member,
-        slot: |s| Slot::Duration(&mut s.grpc_keepalive_timeout),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Time that such a ping may take before the connection is closed (0 disables).",
-    },
-    Flag {
-        name: "socket-reuse-port",
-        section: Section::Member,
-        slot: |s| Slot::Bool(&mut s.socket_reuse_port),
-        file_key: FileKey::At(&["socket-options", "reuse-port"]),
-        support: Support::Wired,
-        help: "Set SO_REUSEPORT on listening sockets.",
-    },
-    Flag {
-        name: "socket-reuse-address",
-        section: Section::Member,
-        slot: |s| Slot::Bool(&mut s.socket_reuse_address),
-        file_key: FileKey::At(&["socket-options", "reuse-address"]),
-        support: Support::Wired,
-        help: "Set SO_REUSEADDR on listening sockets.",
-    },
-    Flag {
-        name: "enable-grpc-gateway",
-        section: Section::Member,
-        slot: |s| Slot::Bool(&mut s.enable_grpc_gateway),
-        file_key: FileKey::Same,
-        support: Support::Inert("off and on are the same until the gateway is built: /v3 answers 404"),
-        help: "Serve the JSON gateway under /v3.",
-    },
-    Flag {
-        name: "raft-read-timeout",
-        section: Section::Member,
-        slot: |s| Slot::Duration(&mut s.raft_read_timeout),
-        file_key: FileKey::None,
-        support: Support::Inert("no member dials another yet"),
-        help: "Read timeout of connections between members (5s at least).",
-    },
-    Flag {
-        name: "raft-write-timeout",
-        section: Section::Member,
-        slot: |s| Slot::Duration(&mut s.raft_write_timeout),
-        file_key: FileKey::None,
-        support: Support::Inert("no member dials another yet"),
-        help: "Write timeout of connections between members (5s at least).",
-    },
-    Flag {
-        name: "feature-gates",
-        section: Section::Member,
-        slot: |s| Slot::Gates(&mut s.feature_gates),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Feature gates to switch, as Name=true|false pairs. Known gates:",
-    },
-    Flag {
-        name: "initial-advertise-peer-urls",
-        section: Section::Clustering,
-        slot: |s| Slot::Urls(&mut s.initial_advertise_peer_urls),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Peer URLs of this member that the other members use.",
-    },
-    Flag {
-        name: "initial-cluster",
-        section: Section::Clustering,
-        slot: |s| Slot::Text(&mut s.initial_cluster),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Members of the cluster that is being formed, as name=peerURL pairs.",
-    },
-    Flag {
-        name: "initial-cluster-state",
-        section: Section::Clustering,
-        slot: |s| Slot::Choice(&mut s.initial_cluster_state, &["new", "existing"]),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "'new' to form a cluster, 'existing' to join one. Without effect once data is there.",
-    },
-    Flag {
-        name: "initial-cluster-token",
-        section: Section::Clustering,
-        slot: |s| Slot::Text(&mut s.initial_cluster_token),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Token that keeps clusters with equal URLs apart while they are being formed.",
-    },
-    Flag {
-        name: "advertise-client-urls",
-        section: Section::Clustering,
-        slot: |s| Slot::Urls(&mut s.advertise_client_urls),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Client URLs of this member that clients use.",
-    },
-    Flag {
-        name: "discovery-token",
-        section: Section::Clustering,
-        slot: |s| Slot::Text(&mut s.discovery_token),
-        file_key: FileKey::At(&["discovery-config", "token"]),
-        support: Support::Refused {
-            harmless: |s| s.discovery_token.is_empty(),
-            why: "cluster discovery is not built yet",
-        },
-        help: "Discovery: token of the cluster.",
-    },
-    Flag {
-        name: "discovery-endpoints",
-        section: Section::Clustering,
-        slot: |s| Slot::Set(&mut s.discovery_endpoints),
-        file_key: FileKey::At(&["discovery-config", "endpoints"]),
-        support: Support::Refused {
-            harmless: |s| s.discovery_endpoints.is_empty(),
-            why: "cluster discovery is not built yet",
-        },
-        help: "Discovery: endpoints of the discovery service.",
-    },
-    Flag {
-        name: "discovery-dial-timeout",
-        section: Section::Clustering,
-        slot: |s| Slot::Duration(&mut s.discovery_dial_timeout),
-        file_key: FileKey::At(&["discovery-config", "dial-timeout"]),
-        support: Support::Inert("only read together with --discovery-endpoints, which is refused"),
-        help: "Discovery: dial timeout.",
-    },
-    Flag {
-        name: "discovery-request-timeout",
-        section: Section::Clustering,
-        slot: |s| Slot::Duration(&mut s.discovery_request_timeout),
-        file_key: FileKey::At(&["discovery-config", "request-timeout"]),
-        support: Support::Inert("only read together with --discovery-endpoints, which is refused"),
-        help: "Discovery: request timeout.",
-    },
-    Flag {
-        name: "discovery-keepalive-time",
-        section: Section::Clustering,
-        slot: |s| Slot::Duration(&mut s.discovery_keepalive_time),
-        file_key: FileKey::At(&["discovery-config", "keepalive-time"]),
-        support: Support::Inert("only read together with --discovery-endpoints, which is refused"),
-        help: "Discovery: keepalive interval.",
-    },
-    Flag {
-        name: "discovery-keepalive-timeout",
-        section: Section::Clustering,
-        slot: |s| Slot::Duration(&mut s.discovery_keepalive_timeout),
-        file_key: FileKey::At(&["discovery-config", "keepalive-timeout"]),
-        support: Support::Inert("only read together with --discovery-endpoints, which is refused"),
-        help: "Discovery: keepalive timeout.",
-    },
-    Flag {
-        name: "discovery-insecure-transport",
-        section: Section::Clustering,
-        slot: |s| Slot::Bool(&mut s.discovery_insecure_transport),
-        file_key: FileKey::At(&["discovery-config", "secure", "insecure-transport"]),
-        support: Support::Inert("only read together with --discovery-endpoints, which is refused"),
-        help: "Discovery: connect without TLS.",
-    },
-    Flag {
-        name: "discovery-insecure-skip-tls-verify",
-        section: Section::Clustering,
-        slot: |s| Slot::Bool(&mut s.discovery_insecure_skip_tls_verify),
-        file_key: FileKey::At(&["discovery-config", "secure", "insecure-skip-tls-verify"]),
-        support: Support::Inert("only read together with --discovery-endpoints, which is refused"),
-        help: "Discovery: accept any server certificate.",
-    },
-    Flag {
-        name: "discovery-cert",
-        section: Section::Clustering,
-        slot: |s| Slot::Text(&mut s.discovery_cert),
-        file_key: FileKey::At(&["discovery-config", "secure", "cert"]),
-        support: Support::Inert("only read together with --discovery-endpoints, which is refused"),
-        help: "Discovery: client certificate.",
-    },
-    Flag {
-        name: "discovery-key",
-        section: Section::Clustering,
-        slot: |s| Slot::Text(&mut s.discovery_key),
-        file_key: FileKey::At(&["discovery-config", "secure", "key"]),
-        support: Support::Inert("only read together with --discovery-endpoints, which is refused"),
-        help: "Discovery: client key.",
-    },
-    Flag {
-        name: "discovery-cacert",
-        section: Section::Clustering,
-        slot: |s| Slot::Text(&mut s.discovery_cacert),
-        file_key: FileKey::At(&["discovery-config", "secure", "cacert"]),
-        support: Support::Inert("only read together with --discovery-endpoints, which is refused"),
-        help: "Discovery: CA certificates.",
-    },
-    Flag {
-        name: "discovery-user",
-        section: Section::Clustering,
-        slot: |s| Slot::Text(&mut s.discovery_user),
-        file_key: FileKey::At(&["discovery-config", "auth", "username"]),
-        support: Support::Inert("only read together with --discovery-endpoints, which is refused"),
-        help: "Discovery: user name, or name:password.",
-    },
-    Flag {
-        name: "discovery-password",
-        section: Section::Clustering,
-        slot: |s| Slot::Text(&mut s.discovery_password),
-        file_key: FileKey::At(&["discovery-config", "auth", "password"]),
-        support: Support::Inert("only read together with --discovery-endpoints, which is refused"),
-        help: "Discovery: password.",
-    },
-    Flag {
-        name: "discovery-fallback",
-        section: Section::Clustering,
-        slot: |s| Slot::Choice(&mut s.discovery_fallback, &["exit", "proxy"]),
-        file_key: FileKey::None,
-        support: Support::Inert("validation refuses every value but the default"),
-        help: "Discovery: what a failure does.",
-    },
-    Flag {
-        name: "discovery-srv",
-        section: Section::Clustering,
-        slot: |s| Slot::Text(&mut s.discovery_srv),
-        file_key: FileKey::Same,
-        support: Support::Refused {
-            harmless: |s| s.discovery_srv.is_empty(),
-            why: "discovery by DNS is not built yet",
-        },
-        help: "Domain whose DNS SRV records name the members.",
-    },
-    Flag {
-        name: "discovery-srv-name",
-        section: Section::Clustering,
-        slot: |s| Slot::Text(&mut s.discovery_srv_name),
-        file_key: FileKey::Same,
-        support: Support::Inert("only read together with --discovery-srv, which is refused"),
-        help: "Suffix of the DNS SRV service name.",
-    },
-    Flag {
-        name: "strict-reconfig-check",
-        section: Section::Clustering,
-        slot: |s| Slot::Bool(&mut s.strict_reconfig_check),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Refuse membership changes that would cost the quorum.",
-    },
-    Flag {
-        name: "pre-vote",
-        section: Section::Clustering,
-        slot: |s| Slot::Bool(&mut s.pre_vote),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Ask for votes before raising the term, so that a returning member does not disturb the leader.",
-    },
-    Flag {
-        name: "auto-compaction-retention",
-        section: Section::Clustering,
-        slot: |s| Slot::Text(&mut s.auto_compaction_retention),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "History to keep: a duration, a number of hours, or of revisions (0 disables).",
-    },
-    Flag {
-        name: "auto-compaction-mode",
-        section: Section::Clustering,
-        slot: |s| Slot::Text(&mut s.auto_compaction_mode),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "How --auto-compaction-retention is read: periodic or revision.",
-    },
-    Flag {
-        name: "v2-deprecation",
-        section: Section::Clustering,
-        slot: |s| {
+    // --- Member ---
+    Flag::new("name", Section::Member, |s| Slot::Text(&mut s.name), "Name of this member, for people."),
+    Flag::new(
+        "data-dir",
+        Section::Member,
+        |s| Slot::Text(&mut s.data_dir),
+        "Directory that holds the member's data ('${name}.etcd' when empty).",
+    ),
+    Flag::new(
+        "wal-dir",
+        Section::Member,
+        |s| Slot::Text(&mut s.wal_dir),
+        "Directory for the write-ahead log, when it shall not be in the data directory.",
+    ),
+    Flag::new(
+        "snapshot-count",
+        Section::Member,
+        |s| Slot::Uint(&mut s.snapshot_count),
+        "Applied entries between two snapshots of the log (0 takes the default).",
+    ),
+    Flag::new(
+        "heartbeat-interval",
+        Section::Member,
+        |s| Slot::Uint(&mut s.heartbeat_interval),
+        "Milliseconds between two heartbeats of the leader.",
+    ),
+    Flag::new(
+        "election-timeout",
+        Section::Member,
+        |s| Slot::Uint(&mut s.election_timeout),
+        "Milliseconds without a heartbeat after which a member stands for election.",
+    ),
+    Flag::new(
+        "initial-election-tick-advance",
+        Section::Member,
+        |s| Slot::Bool(&mut s.initial_election_tick_advance),
+        "Shorten the wait for the first election after a start.",
+    ),
+    Flag::new(
+        "listen-peer-urls",
+        Section::Member,
+        |s| Slot::Urls(&mut s.listen_peer_urls),
+        "URLs to listen on for other members.",
+    ),
+    Flag::new(
+        "listen-client-urls",
+        Section::Member,
+        |s| Slot::Urls(&mut s.listen_client_urls),
+        "URLs to listen on for clients: gRPC, and HTTP unless --listen-client-http-urls is given.",
+    ),
+    Flag::new(
+        "listen-client-http-urls",
+        Section::Member,
+        |s| Slot::Urls(&mut s.listen_client_http_urls),
+        "URLs to listen on for HTTP clients only; --listen-client-urls then serve gRPC only.",
+    ),
+    Flag::new(
+        "max-snapshots",
+        Section::Member,
+        |s| Slot::Uint(&mut s.max_snapshots),
+        "Snapshot files to keep (0 keeps all). Deprecated since 3.6.",
+    ),
+    Flag::new(
+        "max-wals",
+        Section::Member,
+        |s| Slot::Uint(&mut s.max_wals),
+        "Log files to keep (0 keeps all).",
+    ),
+    Flag::new(
+        "memory-mlock",
+        Section::Member,
+        |s| Slot::Bool(&mut s.memory_mlock),
+        "Keep the database's pages in RAM.",
+    )
+    .refused_unless(|s| !s.memory_mlock, "locking the database in memory is not built yet"),
+    Flag::new(
+        "quota-backend-bytes",
+        Section::Member,
+        |s| Slot::Int(&mut s.quota_backend_bytes),
+        "Size in bytes at which the database raises the NOSPACE alarm (0 means 2 GiB, negative no limit).",
+    ),
+    Flag::new(
+        "backend-bbolt-freelist-type",
+        Section::Member,
+        |s| Slot::Text(&mut s.backend_bbolt_freelist_type),
+        "Freelist in memory: array or map.",
+    )
+    .inert("the freelist in memory has one form here, and the file is the same for both"),
+    Flag::new(
+        "backend-batch-interval",
+        Section::Member,
+        |s| Slot::Duration(&mut s.backend_batch_interval),
+        "Longest time until applied entries reach the database file (0 means 100ms).",
+    ),
+    Flag::new(
+        "backend-batch-limit",
+        Section::Member,
+        |s| Slot::Int(&mut s.backend_batch_limit),
+        "Most operations until applied entries reach the database file (0 means 10000).",
+    ),
+    Flag::new(
+        "max-txn-ops",
+        Section::Member,
+        |s| Slot::Uint(&mut s.max_txn_ops),
+        "Most operations in one transaction.",
+    ),
+    Flag::new(
+        "max-request-bytes",
+        Section::Member,
+        |s| Slot::Uint(&mut s.max_request_bytes),
+        "Largest client request in bytes.",
+    ),
+    Flag::new(
+        "max-concurrent-streams",
+        Section::Member,
+        |s| Slot::Uint32(&mut s.max_concurrent_streams),
+        "Most streams that one client connection may have open.",
+    ),
+    Flag::new(
+        "grpc-keepalive-min-time",
+        Section::Member,
+        |s| Slot::Duration(&mut s.grpc_keepalive_min_time),
+        "Clients that ping more often than this are disconnected.",
+    ),
+    Flag::new(
+        "grpc-keepalive-interval",
+        Section::Member,
+        |s| Slot::Duration(&mut s.grpc_keepalive_interval),
+        "Quiet time after which the server pings a client (0 disables).",
+    ),
+    Flag::new(
+        "grpc-keepalive-timeout",
+        Section::Member,
+        |s| Slot::Duration(&mut s.grpc_keepalive_timeout),
+        "Time that such a ping may take before the connection is closed (0 disables).",
+    ),
+    Flag::new(
+        "socket-reuse-port",
+        Section::Member,
+        |s| Slot::Bool(&mut s.socket_reuse_port),
+        "Set SO_REUSEPORT on listening sockets.",
+    )
+    .in_file(&["socket-options", "reuse-port"]),
+    Flag::new(
+        "socket-reuse-address",
+        Section::Member,
+        |s| Slot::Bool(&mut s.socket_reuse_address),
+        "Set SO_REUSEADDR on listening sockets.",
+    )
+    .in_file(&["socket-options", "reuse-address"]),
+    Flag::new(
+        "enable-grpc-gateway",
+        Section::Member,
+        |s| Slot::Bool(&mut s.enable_grpc_gateway),
+        "Serve the JSON gateway under /v3.",
+    )
+    .inert("off and on are the same until the gateway is built: /v3 answers 404"),
+    Flag::new(
+        "raft-read-timeout",
+        Section::Member,
+        |s| Slot::Duration(&mut s.raft_read_timeout),
+        "Read timeout of connections between members (5s at least).",
+    )
+    .not_in_file()
+    .inert("no member dials another yet"),
+    Flag::new(
+        "raft-write-timeout",
+        Section::Member,
+        |s| Slot::Duration(&mut s.raft_write_timeout),
+        "Write timeout of connections between members (5s at least).",
+    )
+    .not_in_file()
+    .inert("no member dials another yet"),
+    Flag::new(
+        "feature-gates",
+        Section::Member,
+        |s| Slot::Gates(&mut s.feature_gates),
+        "Feature gates to switch, as Name=true|false pairs. Known gates:",
+    ),
+    // --- Clustering ---
+    Flag::new(
+        "initial-advertise-peer-urls",
+        Section::Clustering,
+        |s| Slot::Urls(&mut s.initial_advertise_peer_urls),
+        "Peer URLs of this member that the other members use.",
+    ),
+    Flag::new(
+        "initial-cluster",
+        Section::Clustering,
+        |s| Slot::Text(&mut s.initial_cluster),
+        "Members of the cluster that is being formed, as name=peerURL pairs.",
+    ),
+    Flag::new(
+        "initial-cluster-state",
+        Section::Clustering,
+        |s| Slot::Choice(&mut s.initial_cluster_state, &["new", "existing"]),
+        "'new' to form a cluster, 'existing' to join one. Without effect once data is there.",
+    ),
+    Flag::new(
+        "initial-cluster-token",
+        Section::Clustering,
+        |s| Slot::Text(&mut s.initial_cluster_token),
+        "Token that keeps clusters with equal URLs apart while they are being formed.",
+    ),
+    Flag::new(
+        "advertise-client-urls",
+        Section::Clustering,
+        |s| Slot::Urls(&mut s.advertise_client_urls),
+        "Client URLs of this member that clients use.",
+    ),
+    Flag::new(
+        "discovery-token",
+        Section::Clustering,
+        |s| Slot::Text(&mut s.discovery_token),
+        "Discovery: token of the cluster.",
+    )
+    .in_file(&["discovery-config", "token"])
+    .refused_unless(|s| s.discovery_token.is_empty(), "cluster discovery is not built yet"),
+    Flag::new(
+        "discovery-endpoints",
+        Section::Clustering,
+        |s| Slot::Set(&mut s.discovery_endpoints),
+        "Discovery: endpoints of the discovery service.",
+    )
+    .in_file(&["discovery-config", "endpoints"])
+    .refused_unless(|s| s.discovery_endpoints.is_empty(), "cluster discovery is not built yet"),
+    Flag::new(
+        "discovery-dial-timeout",
+        Section::Clustering,
+        |s| Slot::Duration(&mut s.discovery_dial_timeout),
+        "Discovery: dial timeout.",
+    )
+    .in_file(&["discovery-config", "dial-timeout"])
+    .inert("only read together with --discovery-endpoints, which is refused"),
+    Flag::new(
+        "discovery-request-timeout",
+        Section::Clustering,
+        |s| Slot::Duration(&mut s.discovery_request_timeout),
+        "Discovery: request timeout.",
+    )
+    .in_file(&["discovery-config", "request-timeout"])
+    .inert("only read together with --discovery-endpoints, which is refused"),
+    Flag::new(
+        "discovery-keepalive-time",
+        Section::Clustering,
+        |s| Slot::Duration(&mut s.discovery_keepalive_time),
+        "Discovery: keepalive interval.",
+    )
+    .in_file(&["discovery-config", "keepalive-time"])
+    .inert("only read together with --discovery-endpoints, which is refused"),
+    Flag::new(
+        "discovery-keepalive-timeout",
+        Section::Clustering,
+        |s| Slot::Duration(&mut s.discovery_keepalive_timeout),
+        "Discovery: keepalive timeout.",
+    )
+    .in_file(&["discovery-config", "keepalive-timeout"])
+    .inert("only read together with --discovery-endpoints, which is refused"),
+    Flag::new(
+        "discovery-insecure-transport",
+        Section::Clustering,
+        |s| Slot::Bool(&mut s.discovery_insecure_transport),
+        "Discovery: connect without TLS.",
+    )
+    .in_file(&["discovery-config", "secure", "insecure-transport"])
+    .inert("only read together with --discovery-endpoints, which is refused"),
+    Flag::new(
+        "discovery-insecure-skip-tls-verify",
+        Section::Clustering,
+        |s| Slot::Bool(&mut s.discovery_insecure_skip_tls_verify),
+        "Discovery: accept any server certificate.",
+    )
+    .in_file(&["discovery-config", "secure", "insecure-skip-tls-verify"])
+    .inert("only read together with --discovery-endpoints, which is refused"),
+    Flag::new(
+        "discovery-cert",
+        Section::Clustering,
+        |s| Slot::Text(&mut s.discovery_cert),
+        "Discovery: client certificate.",
+    )
+    .in_file(&["discovery-config", "secure", "cert"])
+    .inert("only read together with --discovery-endpoints, which is refused"),
+    Flag::new(
+        "discovery-key",
+        Section::Clustering,
+        |s| Slot::Text(&mut s.discovery_key),
+        "Discovery: client key.",
+    )
+    .in_file(&["discovery-config", "secure", "key"])
+    .inert("only read together with --discovery-endpoints, which is refused"),
+    Flag::new(
+        "discovery-cacert",
+        Section::Clustering,
+        |s| Slot::Text(&mut s.discovery_cacert),
+        "Discovery: CA certificates.",
+    )
+    .in_file(&["discovery-config", "secure", "cacert"])
+    .inert("only read together with --discovery-endpoints, which is refused"),
+    Flag::new(
+        "discovery-user",
+        Section::Clustering,
+        |s| Slot::Text(&mut s.discovery_user),
+        "Discovery: user name, or name:password.",
+    )
+    .in_file(&["discovery-config", "auth", "username"])
+    .inert("only read together with --discovery-endpoints, which is refused"),
+    Flag::new(
+        "discovery-password",
+        Section::Clustering,
+        |s| Slot::Text(&mut s.discovery_password),
+        "Discovery: password.",
+    )
+    .in_file(&["discovery-config", "auth", "password"])
+    .inert("only read together with --discovery-endpoints, which is refused"),
+    Flag::new(
+        "discovery-fallback",
+        Section::Clustering,
+        |s| Slot::Choice(&mut s.discovery_fallback, &["exit", "proxy"]),
+        "Discovery: what a failure does.",
+    )
+    .not_in_file()
+    .inert("validation refuses every value but the default"),
+    Flag::new(
+        "discovery-srv",
+        Section::Clustering,
+        |s| Slot::Text(&mut s.discovery_srv),
+        "Domain whose DNS SRV records name the members.",
+    )
+    .refused_unless(|s| s.discovery_srv.is_empty(), "discovery by DNS is not built yet"),
+    Flag::new(
+        "discovery-srv-name",
+        Section::Clustering,
+        |s| Slot::Text(&mut s.discovery_srv_name),
+        "Suffix of the DNS SRV service name.",
+    )
+    .inert("only read together with --discovery-srv, which is refused"),
+    Flag::new(
+        "strict-reconfig-check",
+        Section::Clustering,
+        |s| Slot::Bool(&mut s.strict_reconfig_check),
+        "Refuse membership changes that would cost the quorum.",
+    ),
+    Flag::new(
+        "pre-vote",
+        Section::Clustering,
+        |s| Slot::Bool(&mut s.pre_vote),
+        "Ask for votes before raising the term, so that a returning member does not disturb the leader.",
+    ),
+    Flag::new(
+        "auto-compaction-retention",
+        Section::Clustering,
+        |s| Slot::Text(&mut s.auto_compaction_retention),
+        "History to keep: a duration, a number of hours, or of revisions (0 disables).",
+    ),
+    Flag::new(
+        "auto-compaction-mode",
+        Section::Clustering,
+        |s| Slot::Text(&mut s.auto_compaction_mode),
+        "How --auto-compaction-retention is read: periodic or revision.",
+    ),
+    Flag::new(
+        "v2-deprecation",
+        Section::Clustering,
+        |s| {
             Slot::Choices(
                 &mut s.v2_deprecation,
                 &["write-only", "write-only-skip-check", "write-only-drop-data", "gone"],
             )
         },
-        file_key: FileKey::Same,
-        support: Support::Inert("the default is enforced, as in 3.7"),
-        help: "Phase of the v2 store's removal. Deprecated: the default is enforced.",
-    },
-    Flag {
-        name: "cert-file",
-        section: Section::Security,
-        slot: |s| Slot::Text(&mut s.client_tls.cert_file),
-        file_key: FileKey::At(&["client-transport-security", "cert-file"]),
-        support: Support::Wired,
-        help: "Certificate of the client listeners.",
-    },
-    Flag {
-        name: "key-file",
-        section: Section::Security,
-        slot: |s| Slot::Text(&mut s.client_tls.key_file),
-        file_key: FileKey::At(&["client-transport-security", "key-file"]),
-        support: Support::Wired,
-        help: "Private key of the client listeners.",
-    },
-    Flag {
-        name: "client-cert-auth",
-        section: Section::Security,
-        slot: |s| Slot::Bool(&mut s.client_tls.client_cert_auth),
-        file_key: FileKey::At(&["client-transport-security", "client-cert-auth"]),
-        support: Support::Wired,
-        help: "Require a verified certificate from every client.",
-    },
-    Flag {
-        name: "client-cert-file",
-        section: Section::Security,
-        slot: |s| Slot::Text(&mut s.client_tls.client_cert_file),
-        file_key: FileKey::At(&["client-transport-security", "client-cert-file"]),
-        support: Support::Inert("this server opens no such connections yet"),
-        help: "Certificate this server shows when it connects to a client port.",
-    },
-    Flag {
-        name: "client-key-file",
-        section: Section::Security,
-        slot: |s| Slot::Text(&mut s.client_tls.client_key_file),
-        file_key: FileKey::At(&["client-transport-security", "client-key-file"]),
-        support: Support::Inert("this server opens no such connections yet"),
-        help: "Key of that certificate.",
-    },
-    Flag {
-        name: "client-crl-file",
-        section: Section::Security,
-        slot: |s| Slot::Text(&mut s.client_tls.crl_file),
-        file_key: FileKey::None,
-        support: Support::Wired,
-        help: "Revocation list for client certificates.",
-    },
-    Flag {
-        name: "client-cert-allowed-hostname",
-        section: Section::Security,
-        slot: |s| Slot::List(&mut s.client_tls.allowed_hostname),
-        file_key: FileKey::At(&["client-transport-security", "allowed-hostname"]),
-        support: Support::Wired,
-        help: "Host names of which a client certificate must be valid for one.",
-    },
-    Flag {
-        name: "trusted-ca-file",
-        section: Section::Security,
-        slot: |s| Slot::Text(&mut s.client_tls.trusted_ca_file),
-        file_key: FileKey::At(&["client-transport-security", "trusted-ca-file"]),
-        support: Support::Wired,
-        help: "CA certificates that verify client certificates; naming one makes them mandatory.",
-    },
-    Flag {
-        name: "auto-tls",
-        section: Section::Security,
-        slot: |s| Slot::Bool(&mut s.client_tls.auto_tls),
-        file_key: FileKey::At(&["client-transport-security", "auto-tls"]),
-        support: Support::Wired,
-        help: "Serve clients with a certificate that the server makes itself.",
-    },
-    Flag {
-        name: "peer-cert-file",
-        section: Section::Security,
-        slot: |s| Slot::Text(&mut s.peer_tls.cert_file),
-        file_key: FileKey::At(&["peer-transport-security", "cert-file"]),
-        support: Support::Wired,
-        help: "Certificate of the peer listeners.",
-    },
-    Flag {
-        name: "peer-key-file",
-        section: Section::Security,
-        slot: |s| Slot::Text(&mut s.peer_tls.key_file),
-        file_key: FileKey::At(&["peer-transport-security", "key-file"]),
-        support: Support::Wired,
-        help: "Private key of the peer listeners.",
-    },
-    Flag {
-        name: "peer-client-cert-auth",
-        section: Section::Security,
-        slot: |s| Slot::Bool(&mut s.peer_tls.client_cert_auth),
-        file_key: FileKey::At(&["peer-transport-security", "client-cert-auth"]),
-        support: Support::Wired,
-        help: "Require a verified certificate from every peer.",
-    },
-    Flag {
-        name: "peer-client-cert-file",
-        section: Section::Security,
-        slot: |s| Slot::Text(&mut s.peer_tls.client_cert_file),
-        file_key: FileKey::At(&["peer-transport-security", "client-cert-file"]),
-        support: Support::Inert("this server opens no such connections yet"),
-        help: "Certificate this server shows when it connects to a peer port.",
-    },
-    Flag {
-        name: "peer-client-key-file",
-        section: Section::Security,
-        slot: |s| Slot::Text(&mut s.peer_tls.client_key_file),
-        file_key: FileKey::At(&["peer-transport-security", "client-key-file"]),
-        support: Support::Inert("this server opens no such connections yet"),
-        help: "Key of that certificate.",
-    },
-    Flag {
-        name: "peer-crl-file",
-        section: Section::Security,
-        slot: |s| Slot::Text(&mut s.peer_tls.crl_file),
-        file_key: FileKey::None,
-        support: Support::Wired,
-        help: "Revocation list for peer certificates.",
-    },
-    Flag {
-        name: "peer-cert-allowed-hostname",
-        section: Section::Security,
-        slot: |s| Slot::List(&mut s.peer_tls.allowed_hostname),
-        file_key: FileKey::At(&["peer-transport-security", "allowed-hostname"]),
-        support: Support::Wired,
-        help: "Host names of which a peer certificate must be valid for one.",
-    },
-    Flag {
-        name: "peer-trusted-ca-file",
-        section: Section::Security,
-        slot: |s| Slot::Text(&mut s.peer_tls.trusted_ca_file),
-        file_key: FileKey::At(&["peer-transport-security", "trusted-ca-file"]),
-        support: Support::Wired,
-        help: "CA certificates that verify peer certificates; naming one makes them mandatory.",
-    },
-    Flag {
-        name: "peer-auto-tls",
-        section: Section::Security,
-        slot: |s| Slot::Bool(&mut s.peer_tls.auto_tls),
-        file_key: FileKey::At(&["peer-transport-security", "auto-tls"]),
-        support: Support::Wired,
-        help: "Serve peers with a certificate that the server makes itself.",
-    },
-    Flag {
-        name: "peer-cert-allowed-cn",
-        section: Section::Security,
-        slot: |s| Slot::List(&mut s.peer_cert_allowed_cn),
-        file_key: FileKey::At(&["peer-transport-security", "allowed-cn"]),
-        support: Support::Wired,
-        help: "Common names of which a peer certificate must carry one.",
-    },
-    Flag {
-        name: "peer-skip-client-san-verification",
-        section: Section::Security,
-        slot: |s| Slot::Bool(&mut s.peer_skip_client_san_verification),
-        file_key: FileKey::At(&["peer-transport-security", "skip-client-san-verification"]),
-        support: Support::Wired,
-        help: "Do not compare a peer's address with its certificate.",
-    },
-    Flag {
-        name: "self-signed-cert-validity",
-        section: Section::Security,
-        slot: |s| Slot::Uint(&mut s.self_signed_cert_validity),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Years that certificates of --auto-tls and --peer-auto-tls are valid.",
-    },
-    Flag {
-        name: "cipher-suites",
-        section: Section::Security,
-        slot: |s| Slot::List(&mut s.cipher_suites),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "TLS 1.2 cipher suites, by Go's names (empty takes the library's choice).",
-    },
-    Flag {
-        name: "cors",
-        section: Section::Security,
-        slot: |s| Slot::Origins(&mut s.cors),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Web origins that may read answers ('*' allows all).",
-    },
-    Flag {
-        name: "host-whitelist",
-        section: Section::Security,
-        slot: |s| Slot::Set(&mut s.host_whitelist),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Host names that HTTP requests on plain listeners may carry ('*' allows all).",
-    },
-    Flag {
-        name: "tls-min-version",
-        section: Section::Security,
-        slot: |s| Slot::Text(&mut s.tls_min_version),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Lowest TLS version: TLS1.2 or TLS1.3.",
-    },
-    Flag {
-        name: "tls-max-version",
-        section: Section::Security,
-        slot: |s| Slot::Text(&mut s.tls_max_version),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Highest TLS version: TLS1.2 or TLS1.3 (empty means the highest there is).",
-    },
-    Flag {
-        name: "auth-token",
-        section: Section::Auth,
-        slot: |s| Slot::Text(&mut s.auth_token),
-        file_key: FileKey::Same,
-        support: Support::Refused {
-            harmless: |s| s.auth_token == "simple" || s.auth_token.is_empty(),
-            why: "jwt tokens are not built yet",
-        },
-        help: "Kind of authentication token: simple or jwt with options.",
-    },
-    Flag {
-        name: "bcrypt-cost",
-        section: Section::Auth,
-        slot: |s| Slot::Uint(&mut s.bcrypt_cost),
-        file_key: FileKey::Same,
-        support: Support::Refused {
-            harmless: |s| s.bcrypt_cost == 10,
-            why: "authentication is not built yet",
-        },
-        help: "Cost of hashing passwords, 4 to 31.",
-    },
-    Flag {
-        name: "auth-token-ttl",
-        section: Section::Auth,
-        slot: |s| Slot::Uint(&mut s.auth_token_ttl),
-        file_key: FileKey::Same,
-        support: Support::Refused {
-            harmless: |s| s.auth_token_ttl == 300,
-            why: "authentication is not built yet",
-        },
-        help: "Seconds that a simple token lives.",
-    },
-    Flag {
-        name: "enable-pprof",
-        section: Section::Monitoring,
-        slot: |s| Slot::Bool(&mut s.enable_pprof),
-        file_key: FileKey::Same,
-        support: Support::Refused {
-            harmless: |s| !s.enable_pprof,
-            why: "Go's profiles do not exist in this server",
-        },
-        help: "Serve Go profiling data under /debug/pprof/.",
-    },
-    Flag {
-        name: "metrics",
-        section: Section::Monitoring,
-        slot: |s| Slot::Text(&mut s.metrics),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Detail of metrics: basic, or extensive with gRPC latency histograms.",
-    },
-    Flag {
-        name: "listen-metrics-urls",
-        section: Section::Monitoring,
-        slot: |s| Slot::Urls(&mut s.listen_metrics_urls),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "More URLs for /metrics and the health checks; https ones use the client certificate.",
-    },
-    Flag {
-        name: "logger",
-        section: Section::Logging,
-        slot: |s| Slot::Text(&mut s.logger),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Log library; only zap's format is known.",
-    },
-    Flag {
-        name: "log-outputs",
-        section: Section::Logging,
-        slot: |s| Slot::Set(&mut s.log_outputs),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Where to log: default (stderr), stderr, stdout, systemd/journal, or files.",
-    },
-    Flag {
-        name: "log-level",
-        section: Section::Logging,
-        slot: |s| Slot::Text(&mut s.log_level),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Lowest level to log: debug, info, warn, error, panic or fatal.",
-    },
-    Flag {
-        name: "log-format",
-        section: Section::Logging,
-        slot: |s| Slot::Text(&mut s.log_format),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "json or console.",
-    },
-    Flag {
-        name: "enable-log-rotation",
-        section: Section::Logging,
-        slot: |s| Slot::Bool(&mut s.enable_log_rotation),
-        file_key: FileKey::Same,
-        support: Support::Refused {
-            harmless: |s| !s.enable_log_rotation,
-            why: "log rotation is not built yet; logrotate with copytruncate does the same",
-        },
-        help: "Rotate the one log file.",
-    },
-    Flag {
-        name: "log-rotation-config-json",
-        section: Section::Logging,
-        slot: |s| Slot::Text(&mut s.log_rotation_config_json),
-        file_key: FileKey::Same,
-        support: Support::Inert("only read together with --enable-log-rotation, which is refused"),
-        help: "Options of log rotation, in JSON.",
-    },
-    Flag {
-        name: "warning-unary-request-duration",
-        section: Section::Logging,
-        slot: |s| Slot::Duration(&mut s.warning_unary_request_duration),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Unary requests that take longer are logged as warnings.",
-    },
-    Flag {
-        name: "enable-distributed-tracing",
-        section: Section::Tracing,
-        slot: |s| Slot::Bool(&mut s.enable_distributed_tracing),
-        file_key: FileKey::Same,
-        support: Support::Refused {
-            harmless: |s| !s.enable_distributed_tracing,
-            why: "distributed tracing is not built yet",
-        },
-        help: "Export traces by OpenTelemetry.",
-    },
-    Flag {
-        name: "distributed-tracing-address",
-        section: Section::Tracing,
-        slot: |s| Slot::Text(&mut s.distributed_tracing_address),
-        file_key: FileKey::Same,
-        support: Support::Inert("only read together with --enable-distributed-tracing, which is refused"),
-        help: "Address of the trace collector.",
-    },
-    Flag {
-        name: "distributed-tracing-service-name",
-        section: Section::Tracing,
-        slot: |s| Slot::Text(&mut s.distributed_tracing_service_name),
-        file_key: FileKey::Same,
-        support: Support::Inert("only read together with --enable-distributed-tracing, which is refused"),
-        help: "Service name in traces.",
-    },
-    Flag {
-        name: "distributed-tracing-instance-id",
-        section: Section::Tracing,
-        slot: |s| Slot::Text(&mut s.distributed_tracing_instance_id),
-        file_key: FileKey::Same,
-        support: Support::Inert("only read together with --enable-distributed-tracing, which is refused"),
-        help: "Instance id in traces.",
-    },
-    Flag {
-        name: "distributed-tracing-sampling-rate",
-        section: Section::Tracing,
-        slot: |s| Slot::Int(&mut s.distributed_tracing_sampling_rate),
-        file_key: FileKey::Same,
-        support: Support::Inert("only read together with --enable-distributed-tracing, which is refused"),
-        help: "Traces per million requests.",
-    },
-    Flag {
-        name: "corrupt-check-time",
-        section: Section::Features,
-        slot: |s| Slot::Duration(&mut s.corrupt_check_time),
-        file_key: FileKey::Same,
-        support: Support::Refused {
-            harmless: |s| s.corrupt_check_time.0 <= 0,
-            why: "the periodic corruption check is not built yet",
-        },
-        help: "Time between two comparisons of the members' data (0 disables).",
-    },
-    Flag {
-        name: "compact-hash-check-time",
-        section: Section::Features,
-        slot: |s| Slot::Duration(&mut s.compact_hash_check_time),
-        file_key: FileKey::Same,
-        support: Support::Inert("a member that is alone has nobody to compare with"),
-        help: "Time between two comparisons of compaction hashes.",
-    },
-    Flag {
-        name: "compaction-batch-limit",
-        section: Section::Features,
-        slot: |s| Slot::Int(&mut s.compaction_batch_limit),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Revisions deleted in one slice of a compaction (0 means 1000).",
-    },
-    Flag {
-        name: "compaction-sleep-interval",
-        section: Section::Features,
-        slot: |s| Slot::Duration(&mut s.compaction_sleep_interval),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Pause between two slices of a compaction (0 means 10ms).",
-    },
-    Flag {
-        name: "watch-progress-notify-interval",
-        section: Section::Features,
-        slot: |s| Slot::Duration(&mut s.watch_progress_notify_interval),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Time between progress notifications of quiet watches (0 means 10m).",
-    },
-    Flag {
-        name: "warning-apply-duration",
-        section: Section::Features,
-        slot: |s| Slot::Duration(&mut s.warning_apply_duration),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Requests whose application takes longer are logged as warnings.",
-    },
-    Flag {
-        name: "bootstrap-defrag-threshold-megabytes",
-        section: Section::Features,
-        slot: |s| Slot::Uint(&mut s.bootstrap_defrag_threshold_megabytes),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Defragment at start when this many megabytes would be freed (0 disables).",
-    },
-    Flag {
-        name: "max-learners",
-        section: Section::Features,
-        slot: |s| Slot::Int(&mut s.max_learners),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Most learners in the cluster.",
-    },
-    Flag {
-        name: "downgrade-check-time",
-        section: Section::Features,
-        slot: |s| Slot::Duration(&mut s.downgrade_check_time),
-        file_key: FileKey::Same,
-        support: Support::Inert("a member that is alone downgrades nobody"),
-        help: "Time between two looks at a running downgrade.",
-    },
-    Flag {
-        name: "snapshot-catchup-entries",
-        section: Section::Features,
-        slot: |s| Slot::Uint(&mut s.snapshot_catchup_entries),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Entries kept in memory for slow followers (0 takes the default).",
-    },
-    Flag {
-        name: "force-new-cluster",
-        section: Section::Unsafe,
-        slot: |s| Slot::Bool(&mut s.force_new_cluster),
-        file_key: FileKey::Same,
-        support: Support::Refused {
-            harmless: |s| !s.force_new_cluster,
-            why: "forcing a new cluster is not built yet",
-        },
-        help: "Make this member's data a new cluster of one.",
-    },
-    Flag {
-        name: "unsafe-no-fsync",
-        section: Section::Unsafe,
-        slot: |s| Slot::Bool(&mut s.unsafe_no_fsync),
-        file_key: FileKey::Same,
-        support: Support::Wired,
-        help: "Do not wait for the disk. Unsafe: a crash loses data.",
-    },
-    Flag {
-        name: "config-file",
-        section: Section::Usage,
-        slot: |s| Slot::Text(&mut s.config_file),
-        file_key: FileKey::None,
-        support: Support::Wired,
-        help: "Configuration file; other flags and variables are then ignored.",
-    },
-    Flag {
-        name: "version",
-        section: Section::Usage,
-        slot: |s| Slot::Bool(&mut s.version),
-        file_key: FileKey::None,
-        support: Support::Wired,
-        help: "Print the version and exit.",
-    },
+        "Phase of the v2 store's removal. Deprecated: the default is enforced.",
+    )
+    .inert("the default is enforced, as in 3.7"),
+    // --- Security ---
+    Flag::new(
+        "cert-file",
+        Section::Security,
+        |s| Slot::Text(&mut s.client_tls.cert_file),
+        "Certificate of the client listeners.",
+    )
+    .in_file(&["client-transport-security", "cert-file"]),
+    Flag::new(
+        "key-file",
+        Section::Security,
+        |s| Slot::Text(&mut s.client_tls.key_file),
+        "Private key of the client listeners.",
+    )
+    .in_file(&["client-transport-security", "key-file"]),
+    Flag::new(
+        "client-cert-auth",
+        Section::Security,
+        |s| Slot::Bool(&mut s.client_tls.client_cert_auth),
+        "Require a verified certificate from every client.",
+    )
+    .in_file(&["client-transport-security", "client-cert-auth"]),
+    Flag::new(
+        "client-cert-file",
+        Section::Security,
+        |s| Slot::Text(&mut s.client_tls.client_cert_file),
+        "Certificate this server shows when it connects to a client port.",
+    )
+    .in_file(&["client-transport-security", "client-cert-file"])
+    .inert("this server opens no such connections yet"),
+    Flag::new(
+        "client-key-file",
+        Section::Security,
+        |s| Slot::Text(&mut s.client_tls.client_key_file),
+        "Key of that certificate.",
+    )
+    .in_file(&["client-transport-security", "client-key-file"])
+    .inert("this server opens no such connections yet"),
+    Flag::new(
+        "client-crl-file",
+        Section::Security,
+        |s| Slot::Text(&mut s.client_tls.crl_file),
+        "Revocation list for client certificates.",
+    )
+    .not_in_file(),
+    Flag::new(
+        "client-cert-allowed-hostname",
+        Section::Security,
+        |s| Slot::List(&mut s.client_tls.allowed_hostname),
+        "Host names of which a client certificate must be valid for one.",
+    )
+    .in_file(&["client-transport-security", "allowed-hostname"]),
+    Flag::new(
+        "trusted-ca-file",
+        Section::Security,
+        |s| Slot::Text(&mut s.client_tls.trusted_ca_file),
+        "CA certificates that verify client certificates; naming one makes them mandatory.",
+    )
+    .in_file(&["client-transport-security", "trusted-ca-file"]),
+    Flag::new(
+        "auto-tls",
+        Section::Security,
+        |s| Slot::Bool(&mut s.client_tls.auto_tls),
+        "Serve clients with a certificate that the server makes itself.",
+    )
+    .in_file(&["client-transport-security", "auto-tls"]),
+    Flag::new(
+        "peer-cert-file",
+        Section::Security,
+        |s| Slot::Text(&mut s.peer_tls.cert_file),
+        "Certificate of the peer listeners.",
+    )
+    .in_file(&["peer-transport-security", "cert-file"]),
+    Flag::new(
+        "peer-key-file",
+        Section::Security,
+        |s| Slot::Text(&mut s.peer_tls.key_file),
+        "Private key of the peer listeners.",
+    )
+    .in_file(&["peer-transport-security", "key-file"]),
+    Flag::new(
+        "peer-client-cert-auth",
+        Section::Security,
+        |s| Slot::Bool(&mut s.peer_tls.client_cert_auth),
+        "Require a verified certificate from every peer.",
+    )
+    .in_file(&["peer-transport-security", "client-cert-auth"]),
+    Flag::new(
+        "peer-client-cert-file",
+        Section::Security,
+        |s| Slot::Text(&mut s.peer_tls.client_cert_file),
+        "Certificate this server shows when it connects to a peer port.",
+    )
+    .in_file(&["peer-transport-security", "client-cert-file"])
+    .inert("this server opens no such connections yet"),
+    Flag::new(
+        "peer-client-key-file",
+        Section::Security,
+        |s| Slot::Text(&mut s.peer_tls.client_key_file),
+        "Key of that certificate.",
+    )
+    .in_file(&["peer-transport-security", "client-key-file"])
+    .inert("this server opens no such connections yet"),
+    Flag::new(
+        "peer-crl-file",
+        Section::Security,
+        |s| Slot::Text(&mut s.peer_tls.crl_file),
+        "Revocation list for peer certificates.",
+    )
+    .not_in_file(),
+    Flag::new(
+        "peer-cert-allowed-hostname",
+        Section::Security,
+        |s| Slot::List(&mut s.peer_tls.allowed_hostname),
+        "Host names of which a peer certificate must be valid for one.",
+    )
+    .in_file(&["peer-transport-security", "allowed-hostname"]),
+    Flag::new(
+        "peer-trusted-ca-file",
+        Section::Security,
+        |s| Slot::Text(&mut s.peer_tls.trusted_ca_file),
+        "CA certificates that verify peer certificates; naming one makes them mandatory.",
+    )
+    .in_file(&["peer-transport-security", "trusted-ca-file"]),
+    Flag::new(
+        "peer-auto-tls",
+        Section::Security,
+        |s| Slot::Bool(&mut s.peer_tls.auto_tls),
+        "Serve peers with a certificate that the server makes itself.",
+    )
+    .in_file(&["peer-transport-security", "auto-tls"]),
+    Flag::new(
+        "peer-cert-allowed-cn",
+        Section::Security,
+        |s| Slot::List(&mut s.peer_cert_allowed_cn),
+        "Common names of which a peer certificate must carry one.",
+    )
+    .in_file(&["peer-transport-security", "allowed-cn"]),
+    Flag::new(
+        "peer-skip-client-san-verification",
+        Section::Security,
+        |s| Slot::Bool(&mut s.peer_skip_client_san_verification),
+        "Do not compare a peer's address with its certificate.",
+    )
+    .in_file(&["peer-transport-security", "skip-client-san-verification"]),
+    Flag::new(
+        "self-signed-cert-validity",
+        Section::Security,
+        |s| Slot::Uint(&mut s.self_signed_cert_validity),
+        "Years that certificates of --auto-tls and --peer-auto-tls are valid.",
+    ),
+    Flag::new(
+        "cipher-suites",
+        Section::Security,
+        |s| Slot::List(&mut s.cipher_suites),
+        "TLS 1.2 cipher suites, by Go's names (empty takes the library's choice).",
+    ),
+    Flag::new(
+        "cors",
+        Section::Security,
+        |s| Slot::Origins(&mut s.cors),
+        "Web origins that may read answers ('*' allows all).",
+    ),
+    Flag::new(
+        "host-whitelist",
+        Section::Security,
+        |s| Slot::Set(&mut s.host_whitelist),
+        "Host names that HTTP requests on plain listeners may carry ('*' allows all).",
+    ),
+    Flag::new(
+        "tls-min-version",
+        Section::Security,
+        |s| Slot::Text(&mut s.tls_min_version),
+        "Lowest TLS version: TLS1.2 or TLS1.3.",
+    ),
+    Flag::new(
+        "tls-max-version",
+        Section::Security,
+        |s| Slot::Text(&mut s.tls_max_version),
+        "Highest TLS version: TLS1.2 or TLS1.3 (empty means the highest there is).",
+    ),
+    // --- Auth ---
+    Flag::new(
+        "auth-token",
+        Section::Auth,
+        |s| Slot::Text(&mut s.auth_token),
+        "Kind of authentication token: simple or jwt with options.",
+    )
+    .refused_unless(|s| s.auth_token == "simple" || s.auth_token.is_empty(), "jwt tokens are not built yet"),
+    Flag::new(
+        "bcrypt-cost",
+        Section::Auth,
+        |s| Slot::Uint(&mut s.bcrypt_cost),
+        "Cost of hashing passwords, 4 to 31.",
+    )
+    .refused_unless(|s| s.bcrypt_cost == 10, "authentication is not built yet"),
+    Flag::new(
+        "auth-token-ttl",
+        Section::Auth,
+        |s| Slot::Uint(&mut s.auth_token_ttl),
+        "Seconds that a simple token lives.",
+    )
+    .refused_unless(|s| s.auth_token_ttl == 300, "authentication is not built yet"),
+    // --- Monitoring ---
+    Flag::new(
+        "enable-pprof",
+        Section::Monitoring,
+        |s| Slot::Bool(&mut s.enable_pprof),
+        "Serve Go profiling data under /debug/pprof/.",
+    )
+    .refused_unless(|s| !s.enable_pprof, "Go's profiles do not exist in this server"),
+    Flag::new(
+        "metrics",
+        Section::Monitoring,
+        |s| Slot::Text(&mut s.metrics),
+        "Detail of metrics: basic, or extensive with gRPC latency histograms.",
+    ),
+    Flag::new(
+        "listen-metrics-urls",
+        Section::Monitoring,
+        |s| Slot::Urls(&mut s.listen_metrics_urls),
+        "More URLs for /metrics and the health checks; https ones use the client certificate.",
+    ),
+    // --- Logging ---
+    Flag::new(
+        "logger",
+        Section::Logging,
+        |s| Slot::Text(&mut s.logger),
+        "Log library; only zap's format is known.",
+    ),
+    Flag::new(
+        "log-outputs",
+        Section::Logging,
+        |s| Slot::Set(&mut s.log_outputs),
+        "Where to log: default (stderr), stderr, stdout, systemd/journal, or files.",
+    ),
+    Flag::new(
+        "log-level",
+        Section::Logging,
+        |s| Slot::Text(&mut s.log_level),
+        "Lowest level to log: debug, info, warn, error, panic or fatal.",
+    ),
+    Flag::new("log-format", Section::Logging, |s| Slot::Text(&mut s.log_format), "json or console."),
+    Flag::new(
+        "enable-log-rotation",
+        Section::Logging,
+        |s| Slot::Bool(&mut s.enable_log_rotation),
+        "Rotate the one log file.",
+    )
+    .refused_unless(
+        |s| !s.enable_log_rotation,
+        "log rotation is not built yet; logrotate with copytruncate does the same",
+    ),
+    Flag::new(
+        "log-rotation-config-json",
+        Section::Logging,
+        |s| Slot::Text(&mut s.log_rotation_config_json),
+        "Options of log rotation, in JSON.",
+    )
+    .inert("only read together with --enable-log-rotation, which is refused"),
+    Flag::new(
+        "warning-unary-request-duration",
+        Section::Logging,
+        |s| Slot::Duration(&mut s.warning_unary_request_duration),
+        "Unary requests that take longer are logged as warnings.",
+    ),
+    // --- Tracing ---
+    Flag::new(
+        "enable-distributed-tracing",
+        Section::Tracing,
+        |s| Slot::Bool(&mut s.enable_distributed_tracing),
+        "Export traces by OpenTelemetry.",
+    )
+    .refused_unless(|s| !s.enable_distributed_tracing, "distributed tracing is not built yet"),
+    Flag::new(
+        "distributed-tracing-address",
+        Section::Tracing,
+        |s| Slot::Text(&mut s.distributed_tracing_address),
+        "Address of the trace collector.",
+    )
+    .inert("only read together with --enable-distributed-tracing, which is refused"),
+    Flag::new(
+        "distributed-tracing-service-name",
+        Section::Tracing,
+        |s| Slot::Text(&mut s.distributed_tracing_service_name),
+        "Service name in traces.",
+    )
+    .inert("only read together with --enable-distributed-tracing, which is refused"),
+    Flag::new(
+        "distributed-tracing-instance-id",
+        Section::Tracing,
+        |s| Slot::Text(&mut s.distributed_tracing_instance_id),
+        "Instance id in traces.",
+    )
+    .inert("only read together with --enable-distributed-tracing, which is refused"),
+    Flag::new(
+        "distributed-tracing-sampling-rate",
+        Section::Tracing,
+        |s| Slot::Int(&mut s.distributed_tracing_sampling_rate),
+        "Traces per million requests.",
+    )
+    .inert("only read together with --enable-distributed-tracing, which is refused"),
+    // --- Features ---
+    Flag::new(
+        "corrupt-check-time",
+        Section::Features,
+        |s| Slot::Duration(&mut s.corrupt_check_time),
+        "Time between two comparisons of the members' data (0 disables).",
+    )
+    .refused_unless(|s| s.corrupt_check_time.0 <= 0, "the periodic corruption check is not built yet"),
+    Flag::new(
+        "compact-hash-check-time",
+        Section::Features,
+        |s| Slot::Duration(&mut s.compact_hash_check_time),
+        "Time between two comparisons of compaction hashes.",
+    )
+    .inert("a member that is alone has nobody to compare with"),
+    Flag::new(
+        "compaction-batch-limit",
+        Section::Features,
+        |s| Slot::Int(&mut s.compaction_batch_limit),
+        "Revisions deleted in one slice of a compaction (0 means 1000).",
+    ),
+    Flag::new(
+        "compaction-sleep-interval",
+        Section::Features,
+        |s| Slot::Duration(&mut s.compaction_sleep_interval),
+        "Pause between two slices of a compaction (0 means 10ms).",
+    ),
+    Flag::new(
+        "watch-progress-notify-interval",
+        Section::Features,
+        |s| Slot::Duration(&mut s.watch_progress_notify_interval),
+        "Time between progress notifications of quiet watches (0 means 10m).",
+    ),
+    Flag::new(
+        "warning-apply-duration",
+        Section::Features,
+        |s| Slot::Duration(&mut s.warning_apply_duration),
+        "Requests whose application takes longer are logged as warnings.",
+    ),
+    Flag::new(
+        "bootstrap-defrag-threshold-megabytes",
+        Section::Features,
+        |s| Slot::Uint(&mut s.bootstrap_defrag_threshold_megabytes),
+        "Defragment at start when this many megabytes would be freed (0 disables).",
+    ),
+    Flag::new(
+        "max-learners",
+        Section::Features,
+        |s| Slot::Int(&mut s.max_learners),
+        "Most learners in the cluster.",
+    ),
+    Flag::new(
+        "downgrade-check-time",
+        Section::Features,
+        |s| Slot::Duration(&mut s.downgrade_check_time),
+        "Time between two looks at a running downgrade.",
+    )
+    .inert("a member that is alone downgrades nobody"),
+    Flag::new(
+        "snapshot-catchup-entries",
+        Section::Features,
+        |s| Slot::Uint(&mut s.snapshot_catchup_entries),
+        "Entries kept in memory for slow followers (0 takes the default).",
+    ),
+    // --- Unsafe ---
+    Flag::new(
+        "force-new-cluster",
+        Section::Unsafe,
+        |s| Slot::Bool(&mut s.force_new_cluster),
+        "Make this member's data a new cluster of one.",
+    )
+    .refused_unless(|s| !s.force_new_cluster, "forcing a new cluster is not built yet"),
+    Flag::new(
+        "unsafe-no-fsync",
+        Section::Unsafe,
+        |s| Slot::Bool(&mut s.unsafe_no_fsync),
+        "Do not wait for the disk. Unsafe: a crash loses data.",
+    ),
+    // --- Usage ---
+    Flag::new(
+        "config-file",
+        Section::Usage,
+        |s| Slot::Text(&mut s.config_file),
+        "Configuration file; other flags and variables are then ignored.",
+    )
+    .not_in_file(),
+    Flag::new("version", Section::Usage, |s| Slot::Bool(&mut s.version), "Print the version and exit.")
+        .not_in_file(),
 ];
 
 pub fn find(name: &str) -> Option<&'static Flag> {
@@ -963,6 +778,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::flag::{FileKey, Support};
     use crate::settings::Settings;
 
     #[test]

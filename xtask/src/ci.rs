@@ -1,0 +1,21 @@
+//! `cargo xtask ci`: what must hold for every change, in the order in which it fails fastest.
+
+use crate::shell::{cargo, run};
+use crate::{Command, Failure, tidy};
+
+pub const COMMAND: Command =
+    Command { name: "ci", about: "format, lints, tidy, tests, a short simulation", run: ci };
+
+/// Seconds of simulation: enough to meet each kind of fault several times.
+const SIMULATION_SECS: &str = "30";
+
+fn ci(_: &[String]) -> Result<(), Failure> {
+    run("format", &mut cargo(&["fmt", "--all", "--", "--check"]))?;
+    println!("== tidy");
+    tidy::check()?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    run("clippy", &mut cargo(&clippy))?;
+    run("tests", &mut cargo(&["test", "--workspace", "--locked"]))?;
+    let simulation = ["run", "--release", "--locked", "--package", "sim", "--", "--seconds", SIMULATION_SECS];
+    run("simulation", &mut cargo(&simulation))
+}
