@@ -7,6 +7,8 @@
 mod entry;
 mod node;
 mod packed_keys;
+#[cfg(test)]
+mod tests;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
