@@ -83,7 +83,8 @@ mod tests {
         assert!(!lost_a_sector(&bytes, 0));
         bytes[512..].fill(0);
         assert!(lost_a_sector(&bytes, 0));
-        assert!(!lost_a_sector(&bytes, 100), "412 + 512 + 100 bytes: the second part still has ones");
+        bytes[924..].fill(1);
+        assert!(!lost_a_sector(&bytes, 100), "412 + 512 + 100 bytes: the second part begins with ones");
         assert!(lost_a_sector(&[0, 0, 1, 1], 510));
         assert!(!lost_a_sector(&[0, 0, 1, 1], 512));
         assert!(!lost_a_sector(&[], 0));

@@ -176,9 +176,9 @@ impl Replay {
     fn entry(&mut self, reader: &SegmentReader, data: Bytes) -> Result<(), Error> {
         let entry = codec::decode_entry(data).map_err(|_| reader.corrupt(Damage::Content("entry")))?;
         if entry.index <= self.from.index {
-            if entry.index == self.from.index {
-                self.term_at_start = Some(entry.term);
-            }
+            // (etcd only looks at entries behind the snapshot here, so overruled ones may come back.)
+            self.entries.clear();
+            self.term_at_start = (entry.index == self.from.index).then_some(entry.term);
             return Ok(());
         }
         let keep = entry.index.distance_from(self.from.index) - 1;
