@@ -20,3 +20,6 @@ pub mod tls;
 
 pub use config::ApiConfig;
 pub use edge::{BindError, BoundAddress, Edge};
+
+#[cfg(test)]
+mod loopback_tests;
