@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::event::EncodedEvent;
+use super::event::{EncodedEvent, previous_of};
 use super::hub::{Hub, Shared, Wakers};
 use super::range_index::RangeIndex;
 use super::store_view::StoreView;
@@ -52,7 +52,7 @@ impl Shared {
         let mut jobs: Vec<Job> = Vec::new();
         let mut streams = std::mem::take(&mut *self.wanting.lock()).into_iter();
         let mut again = None;
-        while let Some(stream) = streams.next() {
+        for stream in streams.by_ref() {
             let mut queue = stream.queue.lock();
             queue.listed = false;
             while jobs.len() < self.config.catch_up_watchers_max {
@@ -175,10 +175,7 @@ fn give<V: StoreView + ?Sized>(
     if given.len() == first {
         return Ok(());
     }
-    let previous = match change.previous {
-        Some(at) if prev_kv => view.record(at)?,
-        Some(_) | None => None,
-    };
+    let previous = previous_of(view, change, prev_kv)?;
     let event = EncodedEvent::encode(change, previous.as_deref());
     for i in &given[first..] {
         let job = &mut jobs[*i];

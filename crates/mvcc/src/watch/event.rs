@@ -2,8 +2,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::store_view::StoreView;
 use super::watcher::WatchId;
-use crate::{Change, ChangeKind, Revision};
+use crate::{Change, ChangeKind, MvccError, Revision};
 
 /// `mvccpb.Event`: 1 type, 2 kv, 3 prev_kv; all but the type are length-delimited.
 const TYPE_TAG: u8 = 0x08;
@@ -54,6 +55,25 @@ impl EncodedEvent {
 
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
+    }
+}
+
+/// The record for an event's `prev_kv`, if somebody wants it and the event may have one.
+pub(super) fn previous_of<V: StoreView + ?Sized>(
+    view: &V,
+    change: &Change,
+    wanted: bool,
+) -> Result<Option<Bytes>, MvccError> {
+    match (change.kind, change.previous) {
+        // Also where the same transaction deleted the key first.
+        (ChangeKind::Put { created: true }, _) | (_, None) => Ok(None),
+        (ChangeKind::Put { created: false } | ChangeKind::Delete, Some(at)) => {
+            if wanted {
+                view.record(at)
+            } else {
+                Ok(None)
+            }
+        }
     }
 }
 

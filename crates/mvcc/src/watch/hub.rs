@@ -7,7 +7,7 @@ use std::task::Waker;
 
 use parking_lot::{Mutex, RwLock};
 
-use super::event::EncodedEvent;
+use super::event::{EncodedEvent, previous_of};
 use super::queue::{Hit, ProgressAnswer, Queue};
 use super::range_index::RangeIndex;
 use super::ring::Ring;
@@ -304,11 +304,8 @@ impl Core {
             last = revision;
             let event = EventRef { revision, sequence };
             let Some(wanted) = self.hit(change, event) else { continue };
-            let previous = match change.previous {
-                // Read now: a compaction between this write and its sending must not take it away.
-                Some(at) if wanted.prev_kv => view.record(at)?,
-                Some(_) | None => None,
-            };
+            // Read now: a compaction between this write and its sending must not take it away.
+            let previous = previous_of(view, change, wanted.prev_kv)?;
             events.push(EncodedEvent::encode(change, previous.as_deref()));
             sequence += 1;
         }

@@ -35,6 +35,13 @@ mod store_view;
 mod stream;
 mod watcher;
 
+#[cfg(test)]
+mod fake_store;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;
+
 pub use event::{EventBatch, fragments};
 pub use hub::{Counters, Hub, HubConfig};
 pub use store_view::StoreView;
