@@ -3,7 +3,6 @@
 use std::fmt;
 
 use crate::codec::CodecError;
-use crate::entry::EntryKind;
 use crate::message::MessageType;
 use crate::position::{EntryId, Index, NodeId};
 
@@ -89,7 +88,8 @@ pub enum StepError {
 pub enum Malformed {
     /// Only local messages and forwarded requests have no term.
     NoTerm,
-    NoSender,
+    /// No member, or this one itself.
+    BadSender,
     /// A proposal or read request without entries.
     NoEntries,
     /// Indexes not consecutive, or terms that fall or exceed the sender's.
@@ -98,8 +98,6 @@ pub enum Malformed {
     AckBeyondLog,
     /// A snapshot whose term or members cannot be.
     BadSnapshot,
-    /// An entry of a kind that may not be proposed so.
-    BadEntryKind(EntryKind),
 }
 
 impl StepError {
@@ -193,12 +191,11 @@ impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Malformed::NoTerm => f.write_str("no term"),
-            Malformed::NoSender => f.write_str("no sender"),
+            Malformed::BadSender => f.write_str("impossible sender"),
             Malformed::NoEntries => f.write_str("no entries"),
             Malformed::EntriesOutOfOrder => f.write_str("entries out of order"),
             Malformed::AckBeyondLog => f.write_str("acknowledges entries that were never sent"),
             Malformed::BadSnapshot => f.write_str("impossible snapshot"),
-            Malformed::BadEntryKind(kind) => write!(f, "entry kind {kind:?} is not allowed here"),
         }
     }
 }

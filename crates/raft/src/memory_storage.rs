@@ -185,7 +185,8 @@ mod tests {
     #[test]
     fn append_table() {
         // (what is appended to 3(3), 4(4), 5(5) after a compaction at 3; what is held afterwards)
-        let table: &[(&[(u64, u64)], &[(u64, u64)])] = &[
+        type Ids = &'static [(u64, u64)];
+        let table: &[(Ids, Ids)] = &[
             (&[(1, 1), (2, 2)], &[(4, 4), (5, 5)]),
             (&[(3, 3), (4, 4), (5, 5)], &[(4, 4), (5, 5)]),
             (&[(3, 3), (6, 4), (6, 5)], &[(6, 4), (6, 5)]),
