@@ -3,8 +3,11 @@
 //! The index knows every record, so it also knows the garbage: the file is not searched for it. Everything
 //! here works on a frozen index and can run on any thread.
 
+use crate::hash::{KvHash, hash_up_to};
 use crate::index::KeyIndex;
 use crate::revision::{RECORD_KEY_LEN, RecordKey, Revision, RevisionPair};
+use crate::source::SourceError;
+use crate::view::View;
 
 /// Keys of the `meta` bucket under which compactions are remembered.
 pub const SCHEDULED_COMPACT_REVISION_KEY: &[u8] = b"scheduledCompactRev";
@@ -29,12 +32,13 @@ pub fn compact_revision_from_bytes(bytes: &[u8]) -> Option<Revision> {
 /// plan for the rest.
 pub struct CompactionPlan {
     revision: Revision,
+    previous: Option<Revision>,
     index: KeyIndex,
 }
 
 impl CompactionPlan {
-    pub(crate) fn new(revision: Revision, index: KeyIndex) -> CompactionPlan {
-        CompactionPlan { revision, index }
+    pub(crate) fn new(revision: Revision, previous: Option<Revision>, index: KeyIndex) -> CompactionPlan {
+        CompactionPlan { revision, previous, index }
     }
 
     pub fn revision(&self) -> Revision {
@@ -43,6 +47,13 @@ impl CompactionPlan {
 
     pub fn revision_bytes(&self) -> [u8; RECORD_KEY_LEN] {
         compact_revision_to_bytes(self.revision)
+    }
+
+    /// The hash of everything up to the compact revision as it was before: what etcd keeps of a compaction
+    /// (see [`crate::CompactionHashes`]). `view` is any that still holds the garbage, so one loaded between
+    /// the publication of this compaction and the file's first delete.
+    pub fn hash(&self, view: &View) -> Result<KvHash, SourceError> {
+        hash_up_to(view, &self.index, self.previous, self.revision)
     }
 
     /// Collects the garbage: 16 bytes of memory per record, some 50 ms for a million keys.

@@ -1,8 +1,10 @@
 //! Checksums by which members compare their data.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use crate::error::MvccError;
+use crate::index::KeyIndex;
 use crate::key_range::KeyRange;
 use crate::range::ReadAt;
 use crate::revision::{RecordKey, Revision, RevisionPair};
@@ -44,7 +46,17 @@ pub struct KvHash {
 /// member that still holds garbage differs, there as here.
 pub fn hash_kv(view: &View, at: ReadAt) -> Result<KvHash, MvccError> {
     let revision = view.snapshot().resolve(at)?;
-    let kept = Kept::at(view, revision);
+    Ok(hash_up_to(view, &view.index, view.compact_revision(), revision)?)
+}
+
+/// `index` decides what counts, `view` gives the bytes.
+pub(crate) fn hash_up_to(
+    view: &View,
+    index: &KeyIndex,
+    compact_revision: Option<Revision>,
+    revision: Revision,
+) -> Result<KvHash, SourceError> {
+    let kept = Kept::at(index, compact_revision, revision);
     let mut checksum = Checksum::default();
     checksum.write(KEY_BUCKET);
     view.scan_records(RevisionPair::default(), &mut |key, value| {
@@ -57,7 +69,32 @@ pub fn hash_kv(view: &View, at: ReadAt) -> Result<KvHash, MvccError> {
         }
         ControlFlow::Continue(())
     })?;
-    Ok(KvHash { hash: checksum.sum(), revision, compact_revision: view.compact_revision() })
+    Ok(KvHash { hash: checksum.sum(), revision, compact_revision })
+}
+
+/// The newest hashes made by compactions. `HashKV` and peers that ask for exactly such a revision get them,
+/// as it may no longer be computed.
+#[derive(Clone, Debug, Default)]
+pub struct CompactionHashes {
+    /// Ascending by revision.
+    hashes: VecDeque<KvHash>,
+}
+
+/// Source: etcd `storage/mvcc/hash.go` hashStorageMaxSize.
+const COMPACTION_HASHES_MAX: usize = 10;
+
+impl CompactionHashes {
+    pub fn insert(&mut self, hash: KvHash) {
+        let at = self.hashes.partition_point(|one| one.revision <= hash.revision);
+        self.hashes.insert(at, hash);
+        if self.hashes.len() > COMPACTION_HASHES_MAX {
+            self.hashes.pop_front();
+        }
+    }
+
+    pub fn get(&self, revision: Revision) -> Option<KvHash> {
+        self.hashes.iter().find(|hash| hash.revision == revision).copied()
+    }
 }
 
 struct Kept {
@@ -69,10 +106,9 @@ struct Kept {
 }
 
 impl Kept {
-    fn at(view: &View, revision: Revision) -> Kept {
-        let compact_revision = view.compact_revision();
+    fn at(index: &KeyIndex, compact_revision: Option<Revision>, revision: Revision) -> Kept {
         let mut kept = Kept { compact_revision, some_exist: false, old: Vec::new() };
-        view.index.walk(&KeyRange::all(), &mut |_, entry| {
+        index.walk(&KeyRange::all(), &mut |_, entry| {
             if let Some(found) = entry.live_at(revision) {
                 kept.some_exist = true;
                 if Some(found.main()) <= compact_revision {

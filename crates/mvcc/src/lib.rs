@@ -34,7 +34,7 @@ pub use compaction::{
     compact_revision_from_bytes, compact_revision_to_bytes,
 };
 pub use error::MvccError;
-pub use hash::{Checksum, KEY_BUCKET, KvHash, hash_kv};
+pub use hash::{Checksum, CompactionHashes, KEY_BUCKET, KvHash, hash_kv};
 pub use history::{History, HistoryLimit, RevisionChanges};
 pub use key_range::{Key, KeyRange};
 pub use range::{

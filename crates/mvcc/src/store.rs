@@ -80,10 +80,10 @@ impl Store {
         if revision > self.revision {
             return Err(MvccError::FutureRevision { requested: revision, current: self.revision });
         }
-        self.compact_revision = Some(revision);
+        let previous = self.compact_revision.replace(revision);
         // An unfinished earlier one starts anew: the later revision covers it.
         self.index_compaction = Some(IndexCompaction { revision, from: Vec::new() });
-        Ok(CompactionPlan::new(revision, self.index.clone()))
+        Ok(CompactionPlan::new(revision, previous, self.index.clone()))
     }
 
     /// Frees index memory of compacted revisions, in about `entries` keys. No answer depends on it, so it
