@@ -311,7 +311,12 @@ impl Core {
         }
         assert!(last <= view.revision(), "change {last} is not in the view of {}", view.revision());
         if !events.is_empty() {
-            hub.ring.write().append(&mut events);
+            let mut ring = hub.ring.write();
+            if hub.counts.pending_events.get() == 0 {
+                // All is sent: do not hold the last megabytes of events for nobody.
+                ring.clear();
+            }
+            ring.append(&mut events);
         }
         self.revision = self.revision.max(view.revision());
 

@@ -620,3 +620,73 @@ fn a_stream_dropped_while_history_is_read_for_it() {
     bench.hub.shared.finish(&bench.store, jobs);
     assert_eq!(next(&mut next_stream), None, "it has the place of the old one, not its events");
 }
+
+/// Publisher, catch-up and two readers on threads of their own, with limits that keep all of them at it.
+#[test]
+fn threads_agree_too() {
+    const EVENTS: u64 = 1500;
+    let config =
+        HubConfig { ring_len_max: 20, queue_len_max: 8, chunk_bytes_max: 60, ..HubConfig::default() };
+    let bench = Bench::with(config);
+    let Bench { mut store, hub, .. } = bench;
+    let latest = parking_lot::Mutex::new(Arc::new(store.clone()));
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (hub, latest, done) = (&hub, &latest, &done);
+        let mut readers = Vec::new();
+        for reader in 0..2 {
+            let mut stream = hub.open_stream();
+            for id in 0..2 {
+                stream.create(spec(KeyRange::all(), i64::from(reader * id) + 2), Revision::FIRST).unwrap();
+            }
+            readers.push(scope.spawn(move || {
+                let mut next_revision = [2, 2 + reader as u64];
+                let end = EVENTS + 2;
+                let mut progress = 0;
+                while next_revision != [end; 2] || progress + 1 < end {
+                    match next(&mut stream) {
+                        Some(Output::Events(batch)) => {
+                            for event in &batch.events {
+                                let at = &mut next_revision[batch.watch_id.0 as usize];
+                                assert_eq!(decode(event).2, *at);
+                                *at += 1;
+                            }
+                        }
+                        Some(Output::Progress { revision, .. }) => {
+                            progress = revision.get();
+                            assert!(next_revision.iter().all(|next| *next > progress), "{progress}");
+                        }
+                        Some(Output::Created(_)) => {}
+                        Some(other) => panic!("{other:?}"),
+                        None => {
+                            stream.request_progress();
+                            std::thread::yield_now();
+                        }
+                    }
+                }
+            }));
+        }
+        let reading = scope.spawn(move || {
+            while !done.load(Ordering::Acquire) {
+                let view = Arc::clone(&latest.lock());
+                if !hub.catch_up(&view).unwrap() {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        for batch in 0..EVENTS / 15 {
+            let mut changes = Vec::new();
+            for i in 0..15 {
+                changes.extend(store.write(&[put("a", &(batch * 15 + i).to_string())]));
+            }
+            let view = Arc::new(store.clone());
+            *latest.lock() = Arc::clone(&view);
+            hub.publish(&view, &changes).unwrap();
+        }
+        for reader in readers {
+            reader.join().unwrap();
+        }
+        done.store(true, Ordering::Release);
+        reading.join().unwrap();
+    });
+}
