@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::codec::CodecError;
 use crate::message::MessageType;
-use crate::position::{EntryId, Index, NodeId};
+use crate::position::{Index, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigError {
@@ -76,12 +76,6 @@ pub enum StepError {
         commit: Index,
         last: Index,
     },
-    /// A leader's entry contradicts a committed one: two histories exist. Fatal.
-    CommittedConflict {
-        from: NodeId,
-        entry: EntryId,
-        committed: Index,
-    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +98,7 @@ impl StepError {
     /// True when going on could answer wrongly: the member must stop and say so.
     pub fn is_fatal(&self) -> bool {
         match self {
-            StepError::CommitBeyondLog { .. } | StepError::CommittedConflict { .. } => true,
+            StepError::CommitBeyondLog { .. } => true,
             StepError::ProposalDropped
             | StepError::PeerNotFound { .. }
             | StepError::Malformed { .. }
@@ -178,10 +172,6 @@ impl fmt::Display for StepError {
             StepError::CommitBeyondLog { from, commit, last } => write!(
                 f,
                 "commit index {commit} from {from:x} is out of range (last index {last}): was the raft log corrupted, truncated or lost?"
-            ),
-            StepError::CommittedConflict { from, entry, committed } => write!(
-                f,
-                "entry {entry} from {from:x} contradicts a committed entry (commit index {committed}): was the raft log corrupted, truncated or lost?"
             ),
         }
     }

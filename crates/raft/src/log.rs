@@ -22,12 +22,6 @@ pub(crate) struct Log<S> {
     applying_paused: bool,
 }
 
-/// A leader's entry contradicts one that is committed here.
-#[derive(Debug)]
-pub(crate) struct CommittedConflict {
-    pub entry: EntryId,
-}
-
 impl<S: Storage> Log<S> {
     pub fn new(storage: S, applying_bytes_max: u64) -> Log<S> {
         let compacted = storage.first_index().prev();
@@ -145,26 +139,23 @@ impl<S: Storage> Log<S> {
     }
 
     /// Adds a leader's entries after `previous`, if our log holds that, and follows its commit index.
-    /// Returns the last index that is now known to match, or `None` when `previous` is not here.
+    /// Returns the last index that is now known to match, or `None` when `previous` is not here. The caller has
+    /// checked that `previous` is not before the commit index, so nothing committed can be replaced.
     pub fn maybe_append(
         &mut self,
         previous: EntryId,
         entries: &[Entry],
         leader_commit: Index,
-    ) -> Result<Option<Index>, CommittedConflict> {
+    ) -> Option<Index> {
         if !self.matches(previous) {
-            return Ok(None);
+            return None;
         }
         if let Some(position) = entries.iter().position(|entry| !self.matches(entry.id())) {
-            let conflict = entries[position].id();
-            if conflict.index <= self.committed {
-                return Err(CommittedConflict { entry: conflict });
-            }
             self.append(&entries[position..]);
         }
         let last_new = previous.index.plus(entries.len() as u64);
         self.commit_to(leader_commit.min(last_new));
-        Ok(Some(last_new))
+        Some(last_new)
     }
 
     /// Adds entries, replacing what is there from the first one's index on.
@@ -486,9 +477,11 @@ mod tests {
                 let mut log = log(&[1, 2, 3], durable);
                 log.commit_to(Index(1));
                 let appended = entries(case.appended, case.previous.1.saturating_add(1));
-                let last_new = log
-                    .maybe_append(id(case.previous.0, case.previous.1), &appended, Index(case.leader_commit))
-                    .unwrap();
+                let last_new = log.maybe_append(
+                    id(case.previous.0, case.previous.1),
+                    &appended,
+                    Index(case.leader_commit),
+                );
                 assert_eq!(last_new, case.last_new.map(Index), "{}", case.name);
                 assert_eq!(terms(&log), case.after, "{}", case.name);
                 assert_eq!(log.committed(), Index(case.commit), "{}", case.name);
@@ -497,12 +490,11 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "would replace committed entries")]
     fn a_committed_entry_is_never_replaced() {
         let mut log = log(&[1, 2, 3], 1);
         log.commit_to(Index(2));
-        let conflict = log.maybe_append(id(1, 1), &entries(&[3], 2), Index(2)).unwrap_err();
-        assert_eq!(conflict.entry, id(3, 2));
-        assert_eq!(terms(&log), [1, 2, 3]);
+        log.maybe_append(id(1, 1), &entries(&[3], 2), Index(2));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct EntryId {
 
 impl Term {
     pub const ZERO: Term = Term(0);
+    /// Only a broken peer gets there. No term follows it, so nobody campaigns in it.
+    pub const MAX: Term = Term(u64::MAX);
 
     #[must_use]
     pub fn next(self) -> Term {

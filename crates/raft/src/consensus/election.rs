@@ -43,7 +43,7 @@ impl<S: Storage> Raft<S> {
     }
 
     fn start(&mut self, campaign: Campaign) {
-        let may_lead = self.role != Role::Leader && self.is_promotable();
+        let may_lead = self.role != Role::Leader && self.is_promotable() && self.term < Term::MAX;
         if may_lead && !self.log.has_unapplied_conf_change() {
             self.ask_for_votes(campaign);
         }

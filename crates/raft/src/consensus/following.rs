@@ -39,15 +39,8 @@ impl<S: Storage> Raft<S> {
             return Ok(());
         }
         match self.log.maybe_append(previous, &message.entries, message.commit) {
-            Ok(Some(last_new)) => self.acknowledge(&message, last_new),
-            Ok(None) => self.reject(&message, previous),
-            Err(conflict) => {
-                return Err(StepError::CommittedConflict {
-                    from: message.from,
-                    entry: conflict.entry,
-                    committed,
-                });
-            }
+            Some(last_new) => self.acknowledge(&message, last_new),
+            None => self.reject(&message, previous),
         }
         Ok(())
     }
