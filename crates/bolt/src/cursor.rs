@@ -71,6 +71,11 @@ impl<'tx> Cursor<'tx> {
         self.step(Direction::Backward)
     }
 
+    /// Pages entered since it was positioned.
+    pub(crate) fn entered(&self) -> u64 {
+        self.entered
+    }
+
     /// The key the cursor is at.
     pub fn current(&self) -> Result<Option<Entry<'tx>>> {
         match self.path.last() {

@@ -16,6 +16,43 @@ struct Level<'tx> {
     end: Option<&'tx [u8]>,
 }
 
+impl<'tx> Bucket<'tx> {
+    /// As [`Bucket::find`], for callers that cannot hold a [`Finder`]: `leaf` is the page where the last
+    /// lookup in this bucket and this transaction ended, 0 at first. A leaf that has the key's neighbours on
+    /// both sides answers without a descent.
+    pub fn find_near(&self, key: &[u8], leaf: &mut u64) -> Result<Option<ValueRef>> {
+        if *leaf != 0 {
+            let page = self.tx.pages().page(*leaf)?;
+            if page.kind == Kind::Leaf && page.count > 0 {
+                let (index, exact) = page.lower_bound(key)?;
+                if exact {
+                    let element = page.leaf(index)?;
+                    return Ok((!element.is_bucket()).then(|| element.value_ref()));
+                }
+                if index > 0 && index < page.count {
+                    return Ok(None);
+                }
+            }
+        }
+        let mut page = self.root_page()?;
+        for _ in 0..DEPTH_MAX {
+            match page.kind {
+                Kind::Branch => page = self.tx.pages().page(page.child(page.child_index(key)?))?,
+                Kind::Leaf => {
+                    *leaf = page.id;
+                    let (index, exact) = page.lower_bound(key)?;
+                    if !exact {
+                        return Ok(None);
+                    }
+                    let element = page.leaf(index)?;
+                    return Ok((!element.is_bucket()).then(|| element.value_ref()));
+                }
+            }
+        }
+        Err(page.corrupt("tree too deep"))
+    }
+}
+
 pub struct Finder<'tx> {
     bucket: Bucket<'tx>,
     path: Vec<Level<'tx>>,

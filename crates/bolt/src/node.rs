@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::arena::{Arena, Slice};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::freelist::Span;
 use crate::page::{
     BRANCH_FLAG, BUCKET_FLAG, ELEMENT_SIZE, Kind, LEAF_FLAG, PAGE_HEADER_SIZE, Page, write_header,
@@ -89,7 +89,11 @@ impl Node {
             }
         };
         let span = (page.id != 0).then_some(Span { start: page.id, count: 1 + u64::from(page.overflow) });
-        Ok(Node { span, shrunk: false, items })
+        let node = Node { span, shrunk: false, items };
+        if node.bytes() > page.size_bytes() {
+            return Err(page.corrupt("elements share their bytes"));
+        }
+        Ok(node)
     }
 
     pub fn kind(&self) -> Kind {
@@ -183,7 +187,14 @@ impl Node {
     }
 
     /// Appends the page image of the elements in `range`, without padding. Children must be pages.
-    pub fn encode(&self, arena: &Arena, range: Range<usize>, id: u64, pages: u64, out: &mut Vec<u8>) {
+    pub fn encode(
+        &self,
+        arena: &Arena,
+        range: Range<usize>,
+        id: u64,
+        pages: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         let start = out.len();
         let count = range.len();
         assert!(count <= 0xFFFF, "{count} elements on page {id}");
@@ -212,7 +223,10 @@ impl Node {
             Items::Branch(items) => {
                 for item in &items[range.clone()] {
                     let Child::Page(child) = item.child else { panic!("branch page {id} names {item:?}") };
-                    assert!(child != id, "page {id} would be its own child");
+                    if child == id {
+                        // The page was free and in the tree at once.
+                        return Err(Error::Corrupt { page: id, what: "page would be its own child" });
+                    }
                     out.extend_from_slice(&((data - element) as u32).to_le_bytes());
                     out.extend_from_slice(&(item.key.len() as u32).to_le_bytes());
                     out.extend_from_slice(&child.to_le_bytes());
@@ -225,6 +239,7 @@ impl Node {
             }
         }
         assert!(out.len() - start == data, "page {id} encoded to {} bytes of {data}", out.len() - start);
+        Ok(())
     }
 }
 

@@ -141,6 +141,10 @@ impl<'a> Page<'a> {
         Ok(page)
     }
 
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub fn corrupt(&self, what: &'static str) -> Error {
         Error::Corrupt { page: self.id, what }
     }

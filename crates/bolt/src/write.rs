@@ -75,13 +75,24 @@ pub struct WriteTx {
     buckets: Vec<WriteBucket>,
     /// Pages of the base state that this transaction has given up already.
     freed: Vec<Span>,
+    /// Pages read to find the buckets in deleted ones. A page can be deleted only once.
+    walked: u64,
 }
 
 impl WriteTx {
     pub(crate) fn new(shared: Arc<Shared>, writer: ArcMutexGuard<RawMutex, Writer>, base: Meta) -> WriteTx {
         let arena = Arena::new(shared.pages(&base));
         let root = WriteBucket::new(WriteRoot::Page(base.root), base.root_sequence);
-        WriteTx { shared, writer, base, arena, nodes: Vec::new(), buckets: vec![root], freed: Vec::new() }
+        WriteTx {
+            shared,
+            writer,
+            base,
+            arena,
+            nodes: Vec::new(),
+            buckets: vec![root],
+            freed: Vec::new(),
+            walked: 0,
+        }
     }
 
     /// The transaction that this becomes when committed.
@@ -263,7 +274,11 @@ impl WriteTx {
                 if items.iter().any(|item| item.key.len() == 0) {
                     return Err(Error::Corrupt { page: 0, what: "empty key in an inline bucket" });
                 }
-                Node { items: Items::Leaf(items), ..Node::empty_leaf() }
+                let node = Node { items: Items::Leaf(items), ..Node::empty_leaf() };
+                if node.bytes() > value.len() {
+                    return Err(Error::Corrupt { page: 0, what: "elements share their bytes" });
+                }
+                node
             }
         };
         let id = self.add_node(node);
@@ -437,7 +452,7 @@ impl WriteTx {
     }
 
     /// Names of the buckets in a bucket.
-    fn bucket_names(&self, bucket: BucketId) -> Result<Vec<Vec<u8>>> {
+    fn bucket_names(&mut self, bucket: BucketId) -> Result<Vec<Vec<u8>>> {
         let mut names = Vec::new();
         let mut waiting = Vec::new();
         match self.slot(bucket)?.root {
@@ -445,7 +460,7 @@ impl WriteTx {
             WriteRoot::Page(page) => waiting.push(Child::Page(page)),
             WriteRoot::Node(id) => waiting.push(Child::Node(id)),
         }
-        let mut seen = 0;
+        let mut walked = self.walked;
         while let Some(child) = waiting.pop() {
             match child {
                 Child::Node(id) => match &self.node(id).items {
@@ -457,8 +472,8 @@ impl WriteTx {
                 },
                 Child::Page(id) => {
                     let page = self.arena.pages().page(id)?;
-                    seen += 1;
-                    if seen > self.base.high_water {
+                    walked += 1;
+                    if walked > self.base.high_water {
                         return Err(page.corrupt("tree repeats itself"));
                     }
                     for index in 0..page.count {
@@ -471,6 +486,7 @@ impl WriteTx {
                 }
             }
         }
+        self.walked = walked;
         Ok(names)
     }
 }

@@ -54,6 +54,7 @@ pub fn compact_into(
         page_size,
         next_page: 2,
         keys: 0,
+        entered: 0,
         buffer: Vec::with_capacity(WRITE_BYTES + page_size),
         written_bytes: 0,
         reported_bytes: 0,
@@ -85,6 +86,8 @@ struct Copy<'a> {
     /// Where the buffer's end will be written.
     next_page: u64,
     keys: u64,
+    /// Pages of the source that were read, roots of buckets not counted.
+    entered: u64,
     buffer: Vec<u8>,
     written_bytes: u64,
     reported_bytes: u64,
@@ -125,7 +128,14 @@ impl<'a> Copy<'a> {
         let mut levels = vec![Level::new(Kind::Leaf)];
         let mut cursor = bucket.cursor();
         let mut entry = cursor.first()?;
+        let mut entered = 0;
         while let Some(found) = entry {
+            // Over all buckets: a page that belongs to two would be copied again and again.
+            self.entered += cursor.entered() - entered;
+            entered = cursor.entered();
+            if self.entered > self.tx.pages().high_water {
+                return Err(Error::Corrupt { page: 0, what: "tree repeats itself" });
+            }
             if found.key().is_empty() {
                 return Err(Error::Corrupt { page: 0, what: "empty key" });
             }
@@ -248,8 +258,12 @@ impl<'a> Copy<'a> {
         let pages = node.bytes().div_ceil(self.page_size) as u64;
         let id = self.next_page;
         self.next_page += pages;
+        // A full page of three becomes two of two and one at worst.
+        if self.next_page > 2 * self.tx.pages().high_water + 64 {
+            return Err(Error::Corrupt { page: 0, what: "more data than the file has room for" });
+        }
         let end = self.buffer.len() + pages as usize * self.page_size;
-        node.encode(&self.arena, 0..node.count(), id, pages, &mut self.buffer);
+        node.encode(&self.arena, 0..node.count(), id, pages, &mut self.buffer)?;
         self.buffer.resize(end, 0);
         if self.buffer.len() >= WRITE_BYTES {
             self.flush()?;

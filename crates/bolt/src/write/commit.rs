@@ -171,7 +171,7 @@ impl Commit {
                         self.tx.give_up_pages(id);
                         let mut out = header(0);
                         let node = self.tx.node(id);
-                        node.encode(&self.tx.arena, 0..node.count(), 0, 1, &mut out);
+                        node.encode(&self.tx.arena, 0..node.count(), 0, 1, &mut out)?;
                         return Ok(Some(out));
                     }
                     Child::Node(id) => self.spill_root(id, fill_percent)?,
@@ -426,7 +426,13 @@ impl Commit {
             }
             let node = self.tx.node(dirty.node);
             let size = buffer.len() + (dirty.span.count * page_size) as usize;
-            node.encode(&self.tx.arena, dirty.range.clone(), dirty.span.start, dirty.span.count, &mut buffer);
+            node.encode(
+                &self.tx.arena,
+                dirty.range.clone(),
+                dirty.span.start,
+                dirty.span.count,
+                &mut buffer,
+            )?;
             assert!(buffer.len() <= size, "page {} overflows its {}", dirty.span.start, dirty.span.count);
             buffer.resize(size, 0);
         }
