@@ -4,7 +4,7 @@
 //! numbers. Nothing here blocks the caller's thread except where a method says so.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use apply::{
     Alarm, AlarmKind, Command, DeleteRangeOutcome, Outcome, PutOutcome, RangeOutcome, Request, TxnOutcome,
@@ -18,7 +18,7 @@ use proto::etcdserverpb::{
     RangeRequest, TxnRequest,
 };
 use tokio::sync::{oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::backend::{BackendInput, HashAnswer, SnapshotReader};
 use crate::config::Config;
@@ -35,6 +35,9 @@ const APPLY_GAP_MAX: u64 = 5_000;
 
 /// Proposals that may wait at once. Full: "too many requests".
 const PROPOSALS_MAX: usize = 50_000;
+
+/// How often the end of an expired lease is looked for by a keep-alive that came too late.
+const EXPIRED_POLL: Duration = Duration::from_millis(20);
 
 /// A running member. Cheap to clone.
 #[derive(Clone)]
@@ -247,15 +250,20 @@ impl Server {
             // Its grant may be committed and not yet applied here.
             self.wait_applied().await?;
         }
-        let renewed = self.shared.lessor.lock().renew(id, self.shared.clock.now());
-        match renewed {
-            Ok(renewed) => {
-                self.shared.metrics.lease.renewed.inc();
-                Ok(Some(renewed.ttl_secs))
+        let deadline = Instant::now() + self.shared.config.request_timeout();
+        loop {
+            let renewed = self.shared.lessor.lock().renew(id, self.shared.clock.now());
+            match renewed {
+                Ok(renewed) => {
+                    self.shared.metrics.lease.renewed.inc();
+                    return Ok(Some(renewed.ttl_secs));
+                }
+                Err(RenewError::NotFound { .. }) => return Ok(None),
+                Err(RenewError::NotPrimary) => return Err(Error::NotPrimaryLessor),
+                // Its revoke is under way. An answer now could promise life to keys that are about to go.
+                Err(RenewError::Expired { .. }) if Instant::now() < deadline => sleep(EXPIRED_POLL).await,
+                Err(RenewError::Expired { .. }) => return Err(Error::Timeout),
             }
-            Err(RenewError::NotFound { .. }) => Ok(None),
-            Err(RenewError::NotPrimary) => Err(Error::NotPrimaryLessor),
-            Err(RenewError::Expired { .. }) => Ok(None),
         }
     }
 
@@ -341,7 +349,7 @@ impl Server {
         let name = command.name();
         let started = Instant::now();
         if shared.raft.committed() > shared.raft.applied() + APPLY_GAP_MAX
-            || shared.waiters.len() >= PROPOSALS_MAX
+            || shared.waiters.count() >= PROPOSALS_MAX
         {
             return Err(Error::TooManyRequests);
         }
@@ -420,7 +428,7 @@ impl Server {
         let shared = &self.shared;
         let (waiter, answered) = oneshot::channel();
         shared.apply_waiters.wait(shared.raft.committed(), vec![waiter], || shared.raft.applied());
-        match timeout(std::time::Duration::from_secs(1), answered).await {
+        match timeout(Duration::from_secs(1), answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Error::Stopped),
             Err(_) => Err(Error::TimeoutWaitAppliedIndex),

@@ -10,11 +10,14 @@
 //! | apply | `apply_loop` | keys, leases, alarms, membership; publishes one view per batch |
 //! | backend | `backend` | the file: folds batches into it, compacts, defragments, copies |
 
+mod apply_loop;
 mod backend;
+mod bootstrap;
 mod compactor;
 mod config;
 mod error;
 mod handle;
+mod log_writer;
 mod metrics;
 mod progress;
 mod quota;
@@ -22,13 +25,17 @@ mod reads;
 mod replicate;
 mod request_id;
 mod shared;
+mod start;
+mod tasks;
 mod v2_store;
 mod waiters;
 
 pub use backend::{HashAnswer, SnapshotReader};
+pub use bootstrap::BootError;
 pub use config::{AutoCompaction, ClusterState, Config, DEFAULT_QUOTA_BYTES, SERVER_VERSION};
 pub use error::Error;
 pub use handle::{HashKvAnswer, LeaseKeys, LeaseTimes, ReadMode, Server};
 pub use metrics::Metrics;
 pub use progress::{FileProgress, RaftProgress};
 pub use shared::StopReason;
+pub use start::Member;

@@ -4,11 +4,12 @@
 //! timer is needed. Nothing that depends on a write leaves before its sync has returned.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use raft::{ConfState, Index, Persist, Term};
-use wal::Wal;
+use raft::{ConfState, EntryId, Index, Persist, Term};
+use wal::{Preparation, SnapshotRecord, Wal};
 
 use crate::replicate::RaftInput;
 use crate::shared::Shared;
@@ -16,11 +17,18 @@ use crate::shared::Shared;
 /// Bytes of entries that one sync may cover: bounds how long the first of them waits.
 const BATCH_BYTES_MAX: u64 = 8 << 20;
 
+/// Between two MiB of zeros for the next segment.
+const PREPARATION_PAUSE: Duration = Duration::from_millis(5);
+
 /// What the wal thread is told.
 pub enum LogInput {
     Persist(Persist),
     /// The file holds everything up to here, durably: the log may forget what is older.
-    Snapshot { index: u64, term: u64, conf_state: ConfState },
+    Snapshot {
+        index: u64,
+        term: u64,
+        conf_state: ConfState,
+    },
     Stop,
 }
 
@@ -30,6 +38,16 @@ pub struct LogWriter {
     shared: Arc<Shared>,
     inputs: Receiver<LogInput>,
     to_raft: Sender<RaftInput>,
+    /// Makes the next segment, while there is none.
+    preparing: Option<JoinHandle<Result<Preparation, wal::Error>>>,
+}
+
+fn prepare(mut preparation: Preparation) -> Result<Preparation, wal::Error> {
+    while !preparation.step()? {
+        // Zeroing is not urgent: leave the disk to the log and to others.
+        thread::sleep(PREPARATION_PAUSE);
+    }
+    Ok(preparation)
 }
 
 enum Step {
@@ -44,7 +62,7 @@ impl LogWriter {
         inputs: Receiver<LogInput>,
         to_raft: Sender<RaftInput>,
     ) -> LogWriter {
-        LogWriter { wal, shared, inputs, to_raft }
+        LogWriter { wal, shared, inputs, to_raft, preparing: None }
     }
 
     /// Runs until told to stop. An error of the disk ends it and the member: what a failed sync left on
@@ -53,6 +71,10 @@ impl LogWriter {
         if let Err(error) = self.run_until_stopped() {
             self.shared.fail(format!("write-ahead log: {error}"));
         }
+        if let Some(Ok(Ok(prepared))) = self.preparing.take().map(JoinHandle::join) {
+            // One that was made in vain is removed.
+            self.wal.finish_preparation(prepared).ok();
+        }
         if let Err(error) = self.wal.close() {
             tracing::warn!(%error, "failed to close the write-ahead log");
         }
@@ -60,13 +82,27 @@ impl LogWriter {
 
     fn run_until_stopped(&mut self) -> Result<(), wal::Error> {
         loop {
-            // Idle moments prepare the next segment, in slices, so that no write waits for it.
-            while self.inputs.is_empty() && self.wal.prepare_next()? {}
+            self.prepare_next_segment()?;
             let Ok(first) = self.inputs.recv() else { return Ok(()) };
             if let Step::Stop = self.write_batch(first)? {
                 return Ok(());
             }
         }
+    }
+
+    /// Makes the next segment ready on a thread of its own, so that no write waits for it.
+    fn prepare_next_segment(&mut self) -> Result<(), wal::Error> {
+        if self.preparing.as_ref().is_some_and(JoinHandle::is_finished) {
+            let Some(preparing) = self.preparing.take() else { return Ok(()) };
+            let prepared = preparing.join().expect("preparing a segment does not panic")?;
+            self.wal.finish_preparation(prepared)?;
+        }
+        if self.preparing.is_none()
+            && let Some(preparation) = self.wal.start_preparation()?
+        {
+            self.preparing = Some(thread::spawn(move || prepare(preparation)));
+        }
+        Ok(())
     }
 
     fn write_batch(&mut self, first: LogInput) -> Result<Step, wal::Error> {
@@ -108,9 +144,10 @@ impl LogWriter {
             must_sync |= persist.must_sync;
         }
         if must_sync {
-            let written = self.wal.sync()?;
-            metrics.wal_write_bytes.add(written.bytes as i64);
-            metrics.wal_fsync.observe(written.sync_time.as_secs_f64());
+            metrics.wal_write_bytes.add(self.wal.waiting_bytes() as i64);
+            let syncing = Instant::now();
+            self.wal.sync()?;
+            metrics.wal_fsync.observe(syncing.elapsed().as_secs_f64());
         }
         metrics.wal_write.observe(started.elapsed().as_secs_f64());
         let acks = persists
@@ -128,8 +165,13 @@ impl LogWriter {
     }
 
     fn save_snapshot(&mut self, index: u64, term: u64, conf_state: &ConfState) -> Result<(), wal::Error> {
-        self.wal.save_snapshot(Index(index), Term(term), conf_state)?;
-        self.wal.release_to(Index(index))?;
+        let id = EntryId::new(Term(term), Index(index));
+        self.wal.save_snapshot(&SnapshotRecord {
+            index: id.index,
+            term: id.term,
+            conf_state: Some(conf_state.clone()),
+        })?;
+        self.wal.release_to(id.index);
         self.wal.purge(self.shared.config.max_wals)?;
         tracing::info!(snapshot_index = index, "saved snapshot");
         Ok(())

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use membership::MemberId;
 use raft::{
-    ConfChangeV2, ConfState, Entry, Index, MemoryStorage, PersistAck, RawNode, ReadState, Ready, Role,
-    SoftState, Storage,
+    ConfChangeError, ConfChangeV2, ConfState, Entry, Index, MemoryStorage, PersistAck, RawNode, ReadState,
+    Ready, Role, SoftState, Storage,
 };
 
 use crate::apply_loop::ApplyInput;
@@ -51,7 +51,7 @@ pub enum RaftInput {
     /// A committed configuration change takes effect; the new configuration goes back.
     ConfChange {
         change: ConfChangeV2,
-        reply: Sender<ConfState>,
+        reply: Sender<Result<ConfState, ConfChangeError>>,
     },
     Stop,
 }
@@ -138,8 +138,8 @@ impl Replicator {
 
     /// A member that is alone needs nobody's vote and waits for no election timeout.
     fn fast_forward(&mut self) {
-        let conf_state = self.node.conf_state();
-        let alone = conf_state.voters == [self.shared.member_id.0] && conf_state.voters_outgoing.is_empty();
+        let voters = &self.node.status().config.voters;
+        let alone = !voters.is_joint() && voters.incoming.0.iter().eq([&self.shared.member_id.0]);
         if !alone {
             return;
         }
@@ -147,13 +147,7 @@ impl Replicator {
             local_member_id = %self.shared.member_id,
             "started as single-node; fast-forwarding election ticks"
         );
-        self.campaign();
-    }
-
-    fn campaign(&mut self) {
-        if let Err(error) = self.node.campaign() {
-            tracing::warn!(%error, "failed to start an election");
-        }
+        self.node.campaign();
     }
 
     fn handle(&mut self, input: RaftInput) {
@@ -167,7 +161,7 @@ impl Replicator {
             }
             RaftInput::Applied { index, conf_state } => self.note_applied(index, conf_state),
             RaftInput::ConfChange { change, reply } => {
-                let conf_state = self.node.apply_conf_change(&change);
+                let conf_state = self.node.apply_conf_change(change);
                 // The apply thread is gone only when the member stops.
                 reply.send(conf_state).ok();
                 self.fast_forward_after_conf_change();

@@ -8,13 +8,14 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_channel::Sender;
 use lease::{Lessor, Now};
 use membership::{Cluster, ClusterId, MemberId, Version};
-use mvcc::ViewCell;
+use mvcc::{MvccError, ReadAt, Revision, View, ViewCell};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::backend::BackendInput;
 use crate::config::Config;
 use crate::error::Error;
+use crate::handle::HashKvAnswer;
 use crate::metrics::Metrics;
 use crate::progress::{FileProgress, RaftProgress};
 use crate::reads::{ApplyWaiters, ReadQueue};
@@ -79,6 +80,31 @@ impl Shared {
                 true
             }
         });
+    }
+
+    /// What a reader is told. A file that does not give what it must hold stops the member.
+    pub fn read_error(&self, error: MvccError) -> Error {
+        match error {
+            MvccError::Compacted { .. } => Error::Compacted,
+            MvccError::FutureRevision { .. } => Error::FutureRevision,
+            MvccError::LeaseNotFound(_) => Error::LeaseNotFound,
+            MvccError::KeyNotFound => Error::KeyNotFound,
+            MvccError::Source(error) => {
+                self.fail(format!("read the database file: {error}"));
+                Error::Corrupt
+            }
+        }
+    }
+
+    pub fn hash_kv(&self, view: &View, at: Option<Revision>) -> Result<HashKvAnswer, Error> {
+        let read_at = at.map_or(ReadAt::Latest, ReadAt::Revision);
+        let hashed = mvcc::hash_kv(view, read_at).map_err(|error| self.read_error(error))?;
+        Ok(HashKvAnswer {
+            hash: hashed.hash,
+            compact_revision: hashed.compact_revision.map_or(-1, Revision::to_wire),
+            hash_revision: hashed.revision,
+            revision: view.revision(),
+        })
     }
 
     pub fn is_leader(&self) -> bool {

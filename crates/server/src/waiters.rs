@@ -41,12 +41,8 @@ impl<T> Waiters<T> {
         self.by_id.lock().remove(&id);
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.by_id.lock().len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Drops every caller: their receivers report that the server stopped.

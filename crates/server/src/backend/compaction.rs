@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use mvcc::{CompactionJob, Revision};
+use mvcc::{CompactionJob, CompactionPlan, Revision, compact_revision_to_bytes};
 use tokio::sync::oneshot;
 
 use super::schema::{Bucket, Buckets, FINISHED_COMPACT, Write};
-use super::source::FileSource;
 use super::{Backend, Batch};
 use crate::shared::unix_time;
 
@@ -20,17 +19,17 @@ pub struct Compaction {
 }
 
 impl Compaction {
-    pub fn new(job: CompactionJob, now: Duration) -> Compaction {
-        Compaction { job, started: now, deleted: 0, next_slice: now }
+    pub fn new(plan: CompactionPlan, now: Duration) -> Compaction {
+        Compaction { job: plan.into_job(), started: now, deleted: 0, next_slice: now }
     }
 }
 
 impl Backend {
-    pub(super) fn start_compaction(&mut self, job: CompactionJob) {
+    pub(super) fn start_compaction(&mut self, plan: CompactionPlan) {
         if self.compaction.is_some() {
-            self.next_compactions.push(job);
+            self.next_compactions.push_back(plan);
         } else {
-            self.compaction = Some(Compaction::new(job, self.shared.clock.elapsed()));
+            self.compaction = Some(Compaction::new(plan, self.shared.clock.elapsed()));
         }
     }
 
@@ -46,22 +45,14 @@ impl Backend {
         let Some(mut compaction) = self.compaction.take() else { return Ok(()) };
         let pause = Instant::now();
         let limit = self.shared.config.compaction_batch_limit;
-        let source = FileSource::new(self.db.begin_read())?;
-        let slice = match compaction.job.next_slice(&source, limit) {
-            Ok(slice) => slice,
-            Err(error) => {
-                self.shared.fail(format!("compact the database file: {error}"));
-                return Ok(());
-            }
-        };
-        drop(source);
+        let slice = compaction.job.next_slice(limit).to_vec();
         if slice.is_empty() {
             return self.finish_compaction(compaction);
         }
         let mut tx = self.db.begin_write()?;
         let buckets = Buckets::open(&mut tx)?;
         for key in &slice {
-            tx.delete(buckets.id(Bucket::Key), key.as_ref())?;
+            tx.delete(buckets.id(Bucket::Key), &key.to_bytes())?;
         }
         tx.commit()?;
         self.rebase_views()?;
@@ -77,7 +68,7 @@ impl Backend {
     /// Records that nothing of the compaction is left to do, so that a restart does not resume it.
     fn finish_compaction(&mut self, compaction: Compaction) -> bolt::Result<()> {
         let revision = compaction.job.revision();
-        let write = Write::meta(FINISHED_COMPACT, CompactionJob::meta_value(revision));
+        let write = Write::meta(FINISHED_COMPACT, compact_revision_to_bytes(revision).to_vec());
         let applied = super::applied(&self.db.begin_read())?;
         self.waiting.push(Batch {
             chunk: None,
@@ -92,10 +83,8 @@ impl Backend {
         metrics.db_compaction_total.observe(took.as_secs_f64() * 1000.0);
         metrics.db_compaction_last.set(unix_time().as_secs() as i64);
         self.log_finished(revision, compaction.deleted, took);
-        let mut waiting = std::mem::take(&mut self.next_compactions).into_iter();
-        if let Some(job) = waiting.next() {
-            self.start_compaction(job);
-            self.next_compactions = waiting.collect();
+        if let Some(plan) = self.next_compactions.pop_front() {
+            self.start_compaction(plan);
         }
         self.answer_compaction_waiters();
         Ok(())

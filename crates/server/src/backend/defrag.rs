@@ -1,6 +1,7 @@
 //! Defragmentation without a pause: the file's live pages are copied from a read transaction on a thread
 //! of its own, while folds wait in memory (the log holds them); then the copy takes the file's place.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +39,11 @@ pub fn copy_to(disk: &dyn Disk, tx: &ReadTx, path: &Path, cancel: &AtomicBool) -
         disk.remove_file(path).map_err(|error| io_error("remove an older copy", error))?;
     }
     let file = disk.open(path, OpenMode::CreateNew).map_err(|error| io_error("make the copy", error))?;
-    bolt::copy::compact_into(tx, file, &mut |_| !cancel.load(Ordering::Relaxed))
+    let mut go_on = |_| match cancel.load(Ordering::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    bolt::copy::compact_into(tx, file.as_ref(), &mut go_on).map(|_| ())
 }
 
 fn io_error(action: &'static str, error: std::io::Error) -> bolt::Error {

@@ -46,7 +46,7 @@ pub struct SnapshotReader {
 
 impl SnapshotReader {
     pub fn new(tx: ReadTx, version: Option<Version>) -> SnapshotReader {
-        SnapshotReader { image: bolt::copy::snapshot(tx), version }
+        SnapshotReader { image: bolt::copy::snapshot(&tx), version }
     }
 
     /// Bytes of the whole image.

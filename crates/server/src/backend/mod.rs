@@ -9,8 +9,10 @@ mod compaction;
 mod defrag;
 mod image;
 mod schema;
+mod snap_file;
 mod source;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +23,9 @@ use mvcc::{Chunk, RevisionPair};
 use raft::ConfState;
 use tokio::sync::oneshot;
 
+pub(crate) use defrag::{copy_to, options};
 pub use image::{HashAnswer, SnapshotReader};
+pub(crate) use schema::make_buckets;
 pub use schema::{Applied, Bucket, Write};
 pub(crate) use schema::{
     FINISHED_COMPACT, SCHEDULED_COMPACT, STORAGE_VERSION, applied, meta, pairs, storage_version,
@@ -44,7 +48,7 @@ pub struct Batch {
     /// Set when the batch changed it.
     pub conf_state: Option<ConfState>,
     /// A compaction that begins behind this batch.
-    pub compaction: Option<mvcc::CompactionJob>,
+    pub compaction: Option<mvcc::CompactionPlan>,
 }
 
 /// What the backend thread is told. Answers that need the disk wait for a fold first.
@@ -82,7 +86,7 @@ pub struct Backend {
     folded: Option<RevisionPair>,
     compaction: Option<Compaction>,
     /// Compactions asked for while one was under way.
-    next_compactions: Vec<mvcc::CompactionJob>,
+    next_compactions: VecDeque<mvcc::CompactionPlan>,
     compaction_waiters: Vec<oneshot::Sender<()>>,
     defrag: Option<Defrag>,
     /// Inputs that need the file while it is being copied.
@@ -97,9 +101,9 @@ impl Backend {
         shared: Arc<Shared>,
         inputs: Receiver<BackendInput>,
         to_log: Sender<LogInput>,
-        unfinished_compaction: Option<mvcc::CompactionJob>,
+        unfinished_compaction: Option<mvcc::CompactionPlan>,
     ) -> Backend {
-        let compaction = unfinished_compaction.map(|job| Compaction::new(job, shared.clock.elapsed()));
+        let compaction = unfinished_compaction.map(|plan| Compaction::new(plan, shared.clock.elapsed()));
         Backend {
             db,
             path,
@@ -112,7 +116,7 @@ impl Backend {
             waiting_since: None,
             folded: None,
             compaction,
-            next_compactions: Vec::new(),
+            next_compactions: VecDeque::new(),
             compaction_waiters: Vec::new(),
             defrag: None,
             deferred: Vec::new(),
@@ -244,8 +248,8 @@ impl Backend {
             self.folded = Some(chunk.last());
         }
         self.rebase_views()?;
-        for job in batches.into_iter().filter_map(|batch| batch.compaction) {
-            self.start_compaction(job);
+        for plan in batches.into_iter().filter_map(|batch| batch.compaction) {
+            self.start_compaction(plan);
         }
         Ok(())
     }
@@ -253,7 +257,7 @@ impl Backend {
     /// Has the views read from the file's newest state.
     fn rebase_views(&mut self) -> bolt::Result<()> {
         let source = FileSource::new(self.db.begin_read())?;
-        self.shared.views.rebase(Arc::new(source), self.folded);
+        self.shared.views.rebase(Arc::new(source), self.folded.unwrap_or_default());
         self.note_sizes();
         Ok(())
     }
@@ -297,15 +301,8 @@ impl Backend {
     ) -> std::io::Result<()> {
         let dir = self.path.parent().expect("the file lies in the snap directory");
         let started = Instant::now();
-        wal::snap::save(
-            self.disk.as_ref(),
-            dir,
-            raft::Index(applied.index),
-            raft::Term(applied.term),
-            conf_state,
-            v2_store,
-        )?;
-        wal::snap::purge(self.disk.as_ref(), dir, self.shared.config.max_snapshots)?;
+        snap_file::save(self.disk.as_ref(), dir, applied, conf_state, v2_store)?;
+        snap_file::purge(self.disk.as_ref(), dir, self.shared.config.max_snapshots)?;
         self.shared.metrics.disk.snap_save_total.observe(started.elapsed().as_secs_f64());
         Ok(())
     }

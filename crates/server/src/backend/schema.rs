@@ -1,6 +1,6 @@
 //! The buckets of the file and the keys of `meta`. Source: etcd `server/storage/schema`.
 
-use bolt::{BucketId, ReadTx, WriteTx};
+use bolt::{BucketId, Db, ReadTx, WriteTx};
 use bytes::Bytes;
 use membership::Version;
 use raft::ConfState;
@@ -92,6 +92,8 @@ pub const STORAGE_VERSION: &[u8] = b"storageVersion";
 pub const SCHEDULED_COMPACT: &[u8] = b"scheduledCompactRev";
 pub const FINISHED_COMPACT: &[u8] = b"finishedCompactRev";
 
+const AUTH_REVISION: &[u8] = b"authRevision";
+
 /// The keys of `meta` that Hash passes over, because members differ in them.
 pub const NOT_HASHED: [&[u8]; 3] = [CONSISTENT_INDEX, TERM, STORAGE_VERSION];
 
@@ -129,6 +131,28 @@ impl Buckets {
             None => tx.delete(self.id(write.bucket), &write.key).map(|_| ()),
         }
     }
+}
+
+/// Makes a new file's buckets, with the one record that etcd's has from its first start.
+pub fn make_buckets(db: &Db) -> bolt::Result<()> {
+    let tx = db.begin_read();
+    let mut missing = false;
+    for bucket in Bucket::ALL {
+        missing |= tx.bucket(bucket.name())?.is_none();
+    }
+    let auth_revision =
+        tx.bucket(Bucket::Auth.name())?.map(|auth| auth.get(AUTH_REVISION)).transpose()?.flatten();
+    if !missing && auth_revision.is_some() {
+        return Ok(());
+    }
+    let is_new = auth_revision.is_none();
+    drop(tx);
+    let mut tx = db.begin_write()?;
+    let buckets = Buckets::open(&mut tx)?;
+    if is_new {
+        tx.put(buckets.id(Bucket::Auth), AUTH_REVISION, &1_u64.to_be_bytes())?;
+    }
+    tx.commit()
 }
 
 /// The value of a key of `meta`.

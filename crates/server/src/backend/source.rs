@@ -1,9 +1,7 @@
 //! The `key` bucket of one read transaction, as the store reads it.
 
-use std::ops::ControlFlow;
-
 use bolt::{Bucket as BoltBucket, BucketHandle, ReadTx, ValueRef};
-use mvcc::{FileRef, FindHint, RecordSource, SourceError};
+use mvcc::{FileRef, FindHint, RecordSource, SourceError, Visit};
 
 use super::schema::Bucket;
 
@@ -18,10 +16,6 @@ impl FileSource {
     pub fn new(tx: ReadTx) -> bolt::Result<FileSource> {
         let keys = tx.bucket(Bucket::Key.name())?.map(|bucket| bucket.handle());
         Ok(FileSource { tx, keys })
-    }
-
-    pub fn tx(&self) -> &ReadTx {
-        &self.tx
     }
 
     fn bucket(&self) -> Option<BoltBucket<'_>> {
@@ -48,11 +42,7 @@ impl RecordSource for FileSource {
         self.tx.bytes(ValueRef { offset: at.offset, len: at.len })
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), SourceError> {
+    fn scan(&self, from: &[u8], visit: &mut Visit<'_>) -> Result<(), SourceError> {
         let Some(bucket) = self.bucket() else { return Ok(()) };
         let mut cursor = bucket.cursor();
         let mut entry = cursor.seek(from).map_err(unreadable)?;
