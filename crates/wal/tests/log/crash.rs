@@ -1,8 +1,8 @@
 //! The power goes at every moment of a scripted life, and torn in every way the disk allows: what comes back
 //! lies between what was acknowledged and what was asked for, and the log goes on from there.
 
-use disk::MemDisk;
 use disk::mem::CrashImage;
+use disk::{Disk, MemDisk};
 use raft::{Entry, HardState, Index};
 use wal::{Options, Presence, SnapshotRecord, Wal};
 
@@ -189,4 +189,27 @@ fn a_power_cut_at_any_moment_loses_nothing_that_was_promised() {
 fn so_it_is_with_prepared_segments_and_without_zeroing_ahead() {
     let options = Options { segment_bytes: 3000, zero_ahead_bytes: 0 };
     live(options, true).check_all(options);
+}
+
+/// A process that dies between write and flush leaves records that only the page cache holds. The next one
+/// reads them, and raft then counts them as durable: so they must be, once the log is open.
+#[test]
+fn what_was_recovered_is_durable_even_if_its_writer_never_flushed_it() {
+    let source = new_disk();
+    let mut wal = create(&source, small());
+    wal.append(Some(&state(1, 42, 0)), &entries(1, 1..=3, 200)).unwrap();
+    wal.sync().unwrap();
+    let path = wal.tail().path_in(dir());
+    let bytes = source.read(&path).unwrap();
+
+    let disk = new_disk();
+    disk.create_dir_all(dir()).unwrap();
+    disk.write(&path, &[]).unwrap();
+    disk.start_recording();
+    disk.write(&path, &bytes).unwrap();
+    let (_, recovered) = open(&disk, small()).unwrap();
+    assert_eq!(recovered.entries.len(), 3);
+    let crash = disk.recording().crash_at(disk.op_count());
+    let nothing_more = crash.image(&vec![false; crash.pending().len()]).disk;
+    assert_eq!(found(&open(&nothing_more, small()).unwrap().1), found(&recovered));
 }
