@@ -187,7 +187,8 @@ impl Hub {
 
     /// Hands the changes of a batch to those they concern. Called by the apply thread right after `view`,
     /// the state after them, was published and before any of the batch's writers is answered: with every
-    /// change once, in order of revision.
+    /// change once, in order of revision. A compaction in the same batch goes to the backend only afterwards,
+    /// so that the view still has what it takes away.
     ///
     /// Never waits for a stream. Reads previous values, if a concerned watcher wants them, from the view.
     ///
@@ -326,6 +327,7 @@ impl Core {
             let mut queue = entry.shared.queue.lock();
             queue.push_live(&entry.hits, hub.config.queue_len_max, &hub.counts);
             entry.hits.clear();
+            entry.hits.shrink_to(hub.config.queue_len_max); // a lease with 100,000 keys may have ended
             wakers.take(&mut queue, &entry.shared, &hub.config);
         }
         for stream in std::mem::take(&mut self.progress_waiting) {

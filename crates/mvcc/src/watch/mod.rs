@@ -40,6 +40,8 @@ mod fake_store;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod real_store;
+#[cfg(test)]
 mod tests;
 
 pub use event::{EventBatch, fragments};

@@ -624,7 +624,7 @@ fn a_stream_dropped_while_history_is_read_for_it() {
 /// Publisher, catch-up and two readers on threads of their own, with limits that keep all of them at it.
 #[test]
 fn threads_agree_too() {
-    const EVENTS: u64 = 1500;
+    const EVENTS: u64 = 750;
     let config =
         HubConfig { ring_len_max: 20, queue_len_max: 8, chunk_bytes_max: 60, ..HubConfig::default() };
     let bench = Bench::with(config);
