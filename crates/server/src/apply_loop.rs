@@ -1,8 +1,8 @@
 //! The apply thread: the single writer of everything the cluster agrees on.
 //!
-//! For each batch of committed entries: apply them all, publish one view, tell the watch hub, answer the
-//! proposers, hand the batch to the backend. In that order, so that whoever is answered finds its write,
-//! and no watcher created afterwards is told of it again.
+//! For each batch of committed entries: apply them all, publish one view, tell the watch hub, hand the batch
+//! to the backend, answer the proposers. In that order, so that whoever is answered finds its write in
+//! whatever it asks for next, and no watcher created afterwards is told of it again.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -273,10 +273,6 @@ impl ApplyLoop {
             other => unreachable!("publishing reads no given revision: {other}"),
         })?;
         self.shared.raft.set_applied(self.applied.index, self.applied.term);
-        for (id, answer) in self.answers.drain(..) {
-            self.shared.waiters.answer(id, answer);
-        }
-        self.shared.apply_waiters.reached(self.applied.index);
         let conf_state = self.conf_state_changed.then(|| self.conf_state.clone());
         self.conf_state_changed = false;
         let batch = Batch {
@@ -287,6 +283,10 @@ impl ApplyLoop {
             compaction: effects.compaction,
         };
         self.shared.to_backend.send(BackendInput::Fold(batch)).ok();
+        for (id, answer) in self.answers.drain(..) {
+            self.shared.waiters.answer(id, answer);
+        }
+        self.shared.apply_waiters.reached(self.applied.index);
         let applied = RaftInput::Applied { index: last, conf_state: self.conf_state.clone() };
         self.to_raft.send(applied).ok();
         self.note_metrics(view.revision().to_wire(), view.key_count());

@@ -12,6 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use apply::{Alarms, State};
 use bolt::Db;
@@ -33,6 +34,12 @@ use crate::config::{ClusterState, Config};
 
 /// The newest layout of the file that this release reads.
 const STORAGE_VERSION_MAX: Version = Version::new(3, 7);
+
+/// How long a file that another process holds is waited for, how often it is looked at, and when that is
+/// said.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(30);
+const LOCK_WAIT_QUIET: Duration = Duration::from_secs(1);
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// Everything a member starts with.
 pub struct Booted {
@@ -341,7 +348,28 @@ impl Dir<'_> {
         BootError::File { path: self.db_path.clone(), error }
     }
 
+    /// Another process that is just ending may still hold the file: that is waited for, with a word about
+    /// it, but not for ever.
     fn try_open_db(&self) -> std::result::Result<Db, bolt::Error> {
+        let started = Instant::now();
+        let mut told = false;
+        loop {
+            match self.try_open_db_now() {
+                Err(bolt::Error::Locked) if started.elapsed() < LOCK_WAIT_MAX => {}
+                opened => return opened,
+            }
+            if !told && started.elapsed() > LOCK_WAIT_QUIET {
+                told = true;
+                tracing::warn!(
+                    path = %self.db_path.display(),
+                    "db file is locked by another process, possibly another etcd; waiting for it to end"
+                );
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
+    }
+
+    fn try_open_db_now(&self) -> std::result::Result<Db, bolt::Error> {
         let file = self
             .disk
             .open(&self.db_path, OpenMode::Create)

@@ -1,0 +1,180 @@
+//! One member from start to stop, over and over, on a real directory and on one that forgets.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use disk::RealDisk;
+use mvcc::{KeyRange, RangeQuery, Revision};
+use proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest};
+use server::{Config, Error, LeaseKeys, Member, Metrics, Server};
+use tokio::runtime::{Handle, Runtime};
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+async fn start(dir: &Path) -> Member {
+    start_with(Config::single("default", dir.to_owned())).await
+}
+
+async fn start_with(mut config: Config) -> Member {
+    config.heartbeat_interval = Duration::from_millis(10);
+    config.election_timeout = Duration::from_millis(100);
+    let member = Member::start(config, Arc::new(RealDisk), Metrics::new(), &Handle::current()).unwrap();
+    member.ready().await;
+    member
+}
+
+fn put(key: &str, value: &str) -> PutRequest {
+    PutRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        ..PutRequest::default()
+    }
+}
+
+fn keys(server: &Server) -> Vec<String> {
+    let result = server.view().range(&RangeQuery::latest(KeyRange::all())).unwrap();
+    let key = |record: &[u8]| String::from_utf8(mvcc::Record::parse(record).unwrap().key.to_vec()).unwrap();
+    result.iter().map(key).collect()
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let member = start(dir.path()).await;
+        let server = member.server.clone();
+        for at in 0..50 {
+            let outcome = server.put(put(&format!("k{at:02}"), "v")).await.unwrap();
+            assert_eq!(outcome.revision, Revision::new(at + 2).unwrap());
+        }
+        let delete = DeleteRangeRequest { key: "k10".into(), range_end: "k20".into(), prev_kv: true };
+        let deleted = server.delete_range(delete).await.unwrap();
+        assert_eq!((deleted.deleted, deleted.previous.len()), (10, 10));
+        let view = server.linearizable_view().await.unwrap();
+        assert_eq!(view.revision(), Revision::new(52).unwrap());
+        let hash = server.hash_kv(None).await.unwrap();
+        drop((server, view));
+        tokio::task::block_in_place(|| member.stop());
+
+        for _ in 0..3 {
+            let member = start(dir.path()).await;
+            assert_eq!(keys(&member.server).len(), 40);
+            assert_eq!(member.server.hash_kv(None).await.unwrap(), hash);
+            tokio::task::block_in_place(|| member.stop());
+        }
+    });
+}
+
+#[test]
+fn leases_end_by_themselves_and_take_their_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let member = start(dir.path()).await;
+        let server = member.server.clone();
+        let (id, ttl) = server.lease_grant(None, 1).await.unwrap();
+        assert_eq!(ttl, 1);
+        server.put(PutRequest { lease: id.0, ..put("leased", "v") }).await.unwrap();
+        let times = server.lease_times(id, LeaseKeys::Listed).await.unwrap().unwrap();
+        assert_eq!(times.keys, vec![Bytes::from_static(b"leased")]);
+        assert_eq!(server.lease_renew(id).await.unwrap(), Some(1));
+        let mut stopping = server.stopping();
+        while !keys(&server).is_empty() {
+            let pause = tokio::time::timeout(Duration::from_millis(50), stopping.changed()).await;
+            assert!(pause.is_err(), "the member stopped");
+        }
+        assert_eq!(server.lease_renew(id).await.unwrap(), None);
+        assert_eq!(server.lease_revoke(id).await, Err(Error::LeaseNotFound));
+        tokio::task::block_in_place(|| member.stop());
+    });
+}
+
+#[test]
+fn maintenance_changes_nothing_that_can_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let member = start(dir.path()).await;
+        let server = member.server.clone();
+        for round in 0..300 {
+            server.put(put(&format!("k{}", round % 7), &"x".repeat(500))).await.unwrap();
+        }
+        let before = server.hash_kv(None).await.unwrap();
+        server.defragment().await.unwrap();
+        assert_eq!(server.hash_kv(None).await.unwrap(), before);
+        server.compact(CompactionRequest { revision: 290, physical: true }).await.unwrap();
+        assert_eq!(
+            server.compact(CompactionRequest { revision: 290, physical: true }).await,
+            Err(Error::Compacted)
+        );
+        let compacted = server.hash_kv(None).await.unwrap();
+        assert_eq!(compacted.compact_revision, 290);
+        let file_hash = server.hash().await.unwrap();
+        server.defragment().await.unwrap();
+        assert_eq!(server.hash().await.unwrap(), file_hash);
+        assert_eq!(keys(&server).len(), 7);
+        let mut image = server.snapshot().await.unwrap();
+        let (mut bytes, mut buf) = (0, vec![0; 32 << 10]);
+        loop {
+            match image.read(&mut buf).unwrap() {
+                0 => break,
+                read => bytes += read as u64,
+            }
+        }
+        assert_eq!(bytes, image.size());
+        drop((server, image));
+        tokio::task::block_in_place(|| member.stop());
+        let member = start(dir.path()).await;
+        assert_eq!(member.server.hash_kv(None).await.unwrap(), compacted);
+        tokio::task::block_in_place(|| member.stop());
+    });
+}
+
+#[test]
+fn many_snapshots_of_the_log_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let mut config = Config::single("default", dir.path().to_owned());
+        config.snapshot_count = 20;
+        config.snapshot_catchup_entries = 5;
+        let member = start_with(config.clone()).await;
+        for round in 0..500 {
+            member.server.put(put(&format!("k{round:03}"), "v")).await.unwrap();
+        }
+        tokio::task::block_in_place(|| member.stop());
+        let member = start_with(config).await;
+        assert_eq!(keys(&member.server).len(), 500);
+        tokio::task::block_in_place(|| member.stop());
+    });
+}
+
+#[test]
+fn a_full_file_raises_an_alarm_and_still_serves_reads_and_deletes() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let mut config = Config::single("default", dir.path().to_owned());
+        config.quota_backend_bytes = 2 << 20;
+        config.backend_batch_interval = Duration::from_millis(1);
+        let member = start_with(config).await;
+        let server = member.server.clone();
+        let mut written = 0;
+        let refused = loop {
+            match server.put(put(&format!("k{written:04}"), &"x".repeat(100_000))).await {
+                Ok(_) => written += 1,
+                Err(error) => break error,
+            }
+            assert!(written < 1000, "the quota was never reached");
+        };
+        assert_eq!(refused, Error::NoSpace);
+        while server.alarms().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(server.put(put("a", "b")).await, Err(Error::NoSpace));
+        let delete = DeleteRangeRequest { key: "k0000".into(), ..DeleteRangeRequest::default() };
+        assert_eq!(server.delete_range(delete).await.unwrap().deleted, 1);
+        assert!(!keys(&server).is_empty());
+        tokio::task::block_in_place(|| member.stop());
+    });
+}
