@@ -37,6 +37,7 @@ pub use name::SegmentName;
 pub use open::{Recovered, Repair};
 pub use prepare::Preparation;
 pub use probe::{Presence, discard_unborn, probe};
+pub use purge::purge;
 pub use read::{ReadLog, read, valid_snapshots};
 pub use record::SnapshotRecord;
 pub use wal::{Options, Wal};

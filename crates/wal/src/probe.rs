@@ -7,8 +7,8 @@
 //!    answer) needs a term of at least 1, and the write that carries the first term ends with its state
 //!    record. So a log without one whole state record promised nothing, whatever entries precede the tear.
 //! 2. A snapshot record above index 0 means that a leader's snapshot was taken over: not unborn.
-//! 3. Several segments, a first segment with another name, or files that are not ours (`.broken` copies above
-//!    all) mean history: not unborn.
+//! 3. Several segments, a first segment with another name, or copies that a repair made (`.wal.broken`) mean
+//!    history: not unborn.
 //! 4. Damage could hide records that were once durable. So the log counts as unborn only when its readable
 //!    part ends clean or torn, never corrupt, and when everything behind that end, up to the last byte that
 //!    is not zero, would fit into one first write ([`FIRST_WRITE_BYTES_MAX`]).
@@ -16,7 +16,7 @@
 //! What the log alone cannot tell, the caller adds: a database with a consistent index above 0 contradicts an
 //! unborn log, and must then stop the member.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use disk::{Disk, File};
@@ -47,10 +47,9 @@ pub fn probe(disk: &dyn Disk, dir: &Path) -> Result<Presence, Error> {
         return Ok(Presence::Absent);
     }
     let names = disk.list(dir).context("list", dir)?;
-    let is_ours = |name: &&std::path::PathBuf| {
-        SegmentName::parse(name).is_some() || name.extension().is_some_and(|extension| extension == "tmp")
-    };
-    if !names.iter().all(|name| is_ours(&name)) {
+    let tells_of_history =
+        |name: &PathBuf| SegmentName::parse(name).is_none() && name.to_string_lossy().contains(".wal");
+    if names.iter().any(tells_of_history) {
         return Ok(Presence::Present);
     }
     match segments(disk, dir)?[..] {

@@ -3,6 +3,7 @@
 
 use disk::mem::CrashImage;
 use disk::{Disk, MemDisk};
+use proptest::prelude::*;
 use raft::{Entry, HardState, Index};
 use wal::{Options, Presence, SnapshotRecord, Wal};
 
@@ -104,7 +105,8 @@ impl Life {
         true
     }
 
-    fn check_all(&self, options: Options) {
+    /// How many images were checked, and how many of a second crash during recovery.
+    fn check_all(&self, options: Options) -> (usize, usize) {
         let recording = self.disk.recording();
         let (mut images, mut in_recovery) = (0, 0);
         for point in 0..=recording.last_point() {
@@ -129,7 +131,7 @@ impl Life {
                 images += 1;
             }
         }
-        assert!(images > 500 && in_recovery > 200, "{images} images, {in_recovery} in recovery");
+        (images, in_recovery)
     }
 }
 
@@ -182,13 +184,65 @@ fn live(options: Options, prepared: bool) -> Life {
 #[test]
 fn a_power_cut_at_any_moment_loses_nothing_that_was_promised() {
     let options = small();
-    live(options, false).check_all(options);
+    let (images, in_recovery) = live(options, false).check_all(options);
+    assert!(images > 500 && in_recovery > 200, "{images} images, {in_recovery} in recovery");
 }
 
 #[test]
 fn so_it_is_with_prepared_segments_and_without_zeroing_ahead() {
     let options = Options { segment_bytes: 3000, zero_ahead_bytes: 0 };
-    live(options, true).check_all(options);
+    let (images, in_recovery) = live(options, true).check_all(options);
+    assert!(images > 500 && in_recovery > 200, "{images} images, {in_recovery} in recovery");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2) })]
+    #[test]
+    fn so_it_is_with_any_life(
+        steps in proptest::collection::vec((0..9_u8, 0..5_u64, 0..1200_usize), 3..12),
+        segment_bytes in 500..4000_u64,
+        zero_ahead_bytes in 0..1500_u64,
+    ) {
+        let options = Options { segment_bytes, zero_ahead_bytes };
+        let mut life = Life::begin(options);
+        let (mut term, mut last, mut commit, mut snapshot_at) = (1, 0, 0, 0);
+        for (choice, count, len) in steps {
+            match choice {
+                0 if last > commit => {
+                    term += 1;
+                    last = commit;
+                }
+                1 if commit > snapshot_at => {
+                    life.append(state(term, 42, commit), &[]);
+                    life.snapshot(snapshot(term, commit));
+                    snapshot_at = commit;
+                }
+                2 => {
+                    // From a leader, far ahead.
+                    term += 1;
+                    last += 10 + count;
+                    (commit, snapshot_at) = (last, last);
+                    life.snapshot(snapshot(term, last));
+                    life.append(state(term, 0, last), &[]);
+                    life.sync();
+                }
+                3 => life.spanning(|wal| {
+                    wal.release_to(Index(snapshot_at));
+                    wal.purge(1).unwrap();
+                }),
+                4 => commit = last,
+                _ => {
+                    life.append(state(term, 42, commit), &entries(term, last + 1..=last + count, len));
+                    last += count;
+                    if choice > 5 {
+                        life.sync();
+                    }
+                }
+            }
+        }
+        life.sync();
+        life.check_all(options);
+    }
 }
 
 /// A process that dies between write and flush leaves records that only the page cache holds. The next one

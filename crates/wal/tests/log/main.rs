@@ -3,5 +3,6 @@
 
 mod crash;
 mod damage;
+mod golden;
 mod life;
 mod model;
