@@ -6,13 +6,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use server::Server;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{ApiConfig, ListenUrl, Listener, Serves};
 use crate::connection::{self, HttpService, Security, Shared, stopped};
 use crate::grpc::Router;
+use crate::grpc::metrics::GrpcMetrics;
+use crate::http::Routes;
 use crate::listen::{self, BoundSocket};
+use crate::service::Services;
 use crate::tls::TlsError;
 
 /// Between two tries to accept, when the process is out of descriptors.
@@ -96,6 +100,36 @@ impl Edge {
             .iter()
             .map(|bound| BoundAddress { address: bound.socket.local_address(), serves: bound.serves })
             .collect()
+    }
+
+    /// Serves `server` from the moment `ready` resolves (metrics listeners at once), until `shutdown` resolves
+    /// and the calls under way are done, which is waited for as long as a request may take. Streams are
+    /// ended by us.
+    ///
+    /// # Errors
+    /// A listener cannot be used, or a metric is registered twice.
+    pub async fn serve(
+        self,
+        server: Server,
+        ready: impl Future<Output = ()>,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let registry = server.metrics().registry.clone();
+        let metrics = GrpcMetrics::register(&registry, self.config.metrics).map_err(io::Error::other)?;
+        let metrics = Arc::new(metrics);
+        let (stop, stopping) = watch::channel(false);
+        tokio::spawn(async move {
+            shutdown.await;
+            stop.send_replace(true);
+        });
+        let http = Routes::new(&self.config, server.clone(), &registry).map_err(io::Error::other)?;
+        let mut router = Router::new(
+            Arc::clone(&metrics),
+            self.config.receive_limit_bytes(),
+            self.config.warning_unary_request_duration,
+        );
+        Services::new(&self.config, server, metrics, stopping.clone()).register(&mut router);
+        self.serve_with(Arc::new(router), Arc::new(http), ready, stopping).await
     }
 
     /// Accepts clients until `stop` turns true, then waits until their calls are done, `patience` at most.

@@ -14,8 +14,11 @@ mod authority;
 pub mod config;
 mod connection;
 mod edge;
+mod error;
 mod grpc;
+mod http;
 mod listen;
+mod service;
 pub mod tls;
 
 pub use config::ApiConfig;

@@ -26,7 +26,6 @@ use crate::connection::{HttpService, Via};
 use crate::edge::Edge;
 use crate::grpc::body::BoxFuture;
 use crate::grpc::metrics::GrpcMetrics;
-use crate::grpc::router::{RequestSummary, Summarize};
 use crate::grpc::{Body, Code, Message, Router, Status};
 
 struct NoHttp;
@@ -124,15 +123,6 @@ fn start(config: ApiConfig) -> Running {
     tokio::spawn(edge.serve_with(Arc::new(router), Arc::new(NoHttp), std::future::ready(()), stopping));
     Running { address, registry, _stop: stop }
 }
-
-impl Summarize for StatusRequest {}
-impl Summarize for CompactionRequest {}
-impl Summarize for PutRequest {
-    fn summarize(&self) -> RequestSummary {
-        RequestSummary::default()
-    }
-}
-impl Summarize for RangeRequest {}
 
 #[tokio::test]
 async fn unary_calls_and_their_errors() {

@@ -9,16 +9,23 @@ use bytes::{BufMut, Bytes, BytesMut};
 pub(crate) const PREFIX_BYTES: usize = 5;
 /// Data frames handed to HTTP/2 are about this large: big enough to be cheap, small enough that a slow
 /// client holds little memory.
-const PIECE_BYTES: usize = 64 * 1024;
+pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 /// Pieces from this size on are worth a frame of their own; smaller ones are gathered.
 const GATHER_BELOW_BYTES: usize = 8 * 1024;
 
+/// The part of a message that is written when it is sent.
+pub(crate) trait PieceSource: Send {
+    /// Appends octets until `out` holds about [`PIECE_BYTES`]. False once nothing is left.
+    fn fill(&mut self, out: &mut BytesMut) -> bool;
+}
+
 /// An encoded message.
-#[derive(Debug)]
 pub(crate) struct Message {
     /// Begins with the prefix.
     head: Bytes,
     rest: VecDeque<Bytes>,
+    /// Behind all that.
+    source: Option<Box<dyn PieceSource>>,
     /// Octets of the payload, uncompressed: what the byte counters count.
     payload_len: usize,
     /// Keys in the answer, for the request log; −1 where that makes no sense.
@@ -27,18 +34,43 @@ pub(crate) struct Message {
 
 impl Message {
     pub(crate) fn encode(message: &impl prost::Message) -> Message {
-        let payload_len = message.encoded_len();
+        Message::write(message.encoded_len(), |out| {
+            message.encode(out).expect("the buffer has the message's length");
+        })
+    }
+
+    /// A message that `put` writes at once; it must write `payload_len` octets.
+    pub(crate) fn write(payload_len: usize, put: impl FnOnce(&mut BytesMut)) -> Message {
         let mut buffer = BytesMut::with_capacity(PREFIX_BYTES + payload_len);
         buffer.put_slice(&prefix(Compression::None, payload_len));
-        message.encode(&mut buffer).expect("the buffer has the message's length");
-        Message { head: buffer.freeze(), rest: VecDeque::new(), payload_len, log_count: -1 }
+        put(&mut buffer);
+        assert_eq!(buffer.len() - PREFIX_BYTES, payload_len, "a message's length was counted wrong");
+        Message { head: buffer.freeze(), rest: VecDeque::new(), source: None, payload_len, log_count: -1 }
+    }
+
+    /// A message whose head `put` writes now and whose rest `source` writes later, `payload_len` octets together.
+    pub(crate) fn from_source(
+        payload_len: usize,
+        put: impl FnOnce(&mut BytesMut),
+        source: Box<dyn PieceSource>,
+    ) -> Message {
+        let mut head = BytesMut::with_capacity(64);
+        head.put_slice(&prefix(Compression::None, payload_len));
+        put(&mut head);
+        Message {
+            head: head.freeze(),
+            rest: VecDeque::new(),
+            source: Some(source),
+            payload_len,
+            log_count: -1,
+        }
     }
 
     /// A message that is encoded already, in parts.
     pub(crate) fn from_pieces(pieces: VecDeque<Bytes>) -> Message {
         let payload_len = pieces.iter().map(Bytes::len).sum();
         let head = Bytes::copy_from_slice(&prefix(Compression::None, payload_len));
-        Message { head, rest: pieces, payload_len, log_count: -1 }
+        Message { head, rest: pieces, source: None, payload_len, log_count: -1 }
     }
 
     pub(crate) fn counting(mut self, count: i64) -> Message {
@@ -58,6 +90,13 @@ impl Message {
             for piece in &self.rest {
                 compressor.write_all(piece)?;
             }
+            while let Some(mut source) = self.source.take() {
+                let mut piece = BytesMut::with_capacity(PIECE_BYTES);
+                if source.fill(&mut piece) {
+                    self.source = Some(source);
+                }
+                compressor.write_all(&piece)?;
+            }
             compressor.try_finish()
         };
         compressed().expect("writing to memory does not fail");
@@ -69,6 +108,9 @@ impl Message {
 
     /// The next octets to send, about [`PIECE_BYTES`]; `None` once all are out.
     pub(super) fn next_piece(&mut self) -> Option<Bytes> {
+        if self.source.is_some() && self.rest.is_empty() {
+            return self.fill_from_source();
+        }
         if self.rest.is_empty() {
             return self.take_head();
         }
@@ -96,9 +138,20 @@ impl Message {
         (!gathered.is_empty()).then(|| gathered.freeze())
     }
 
+    fn fill_from_source(&mut self) -> Option<Bytes> {
+        let mut piece = BytesMut::with_capacity(PIECE_BYTES + GATHER_BELOW_BYTES);
+        piece.put(std::mem::take(&mut self.head));
+        if let Some(source) = &mut self.source
+            && !source.fill(&mut piece)
+        {
+            self.source = None;
+        }
+        (!piece.is_empty()).then(|| piece.freeze())
+    }
+
     /// Nothing is left to send.
     pub(super) fn is_drained(&self) -> bool {
-        self.head.is_empty() && self.rest.is_empty()
+        self.head.is_empty() && self.rest.is_empty() && self.source.is_none()
     }
 
     fn take_head(&mut self) -> Option<Bytes> {
@@ -122,9 +175,11 @@ impl Message {
     }
 
     #[cfg(test)]
-    pub(crate) fn to_payload(&self) -> Bytes {
-        let mut all = BytesMut::from(&self.head[..]);
-        self.rest.iter().for_each(|piece| all.put_slice(piece));
+    pub(crate) fn to_payload(mut self) -> Bytes {
+        let mut all = BytesMut::new();
+        while let Some(piece) = self.next_piece() {
+            all.put_slice(&piece);
+        }
         all.freeze().slice(PREFIX_BYTES..)
     }
 }
