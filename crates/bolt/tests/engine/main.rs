@@ -1,5 +1,7 @@
 //! The engine against an obvious model, against power cuts, and against damaged files.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
 mod copies;
 mod crash;
 mod faults;
