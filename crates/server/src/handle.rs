@@ -14,8 +14,8 @@ use lease::{LeaseId, RenewError};
 use membership::{Cluster, ClusterId, Member, MemberId, Version};
 use mvcc::{Revision, View};
 use proto::etcdserverpb::{
-    AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
-    RangeRequest, TxnRequest,
+    AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseCheckpoint, LeaseCheckpointRequest,
+    LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest, TxnRequest,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -256,6 +256,9 @@ impl Server {
             match renewed {
                 Ok(renewed) => {
                     self.shared.metrics.lease.renewed.inc();
+                    if renewed.clear_checkpoint {
+                        self.clear_checkpoint(id).await?;
+                    }
                     return Ok(Some(renewed.ttl_secs));
                 }
                 Err(RenewError::NotFound { .. }) => return Ok(None),
@@ -265,6 +268,12 @@ impl Server {
                 Err(RenewError::Expired { .. }) => return Err(Error::Timeout),
             }
         }
+    }
+
+    /// A remaining time that was replicated before counts no longer.
+    async fn clear_checkpoint(&self, id: LeaseId) -> Result<(), Error> {
+        let checkpoints = vec![LeaseCheckpoint { id: id.0, remaining_ttl: 0 }];
+        self.propose(Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints })).await.map(|_| ())
     }
 
     /// `None` when there is no such lease.
