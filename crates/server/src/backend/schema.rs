@@ -181,7 +181,7 @@ pub fn storage_version(tx: &ReadTx) -> bolt::Result<Option<Version>> {
 }
 
 /// Every pair of a bucket, in key order.
-pub fn pairs<'tx>(tx: &'tx ReadTx, bucket: Bucket) -> bolt::Result<Vec<(&'tx [u8], &'tx [u8])>> {
+pub fn pairs(tx: &ReadTx, bucket: Bucket) -> bolt::Result<Vec<(&[u8], &[u8])>> {
     let mut pairs = Vec::new();
     let Some(bucket) = tx.bucket(bucket.name())? else { return Ok(pairs) };
     let mut cursor = bucket.cursor();
