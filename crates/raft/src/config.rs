@@ -109,11 +109,12 @@ impl Config {
     }
 
     pub(crate) fn applying_bytes_max(&self) -> u64 {
-        if self.max_committed_bytes_per_ready == 0 {
-            self.max_size_per_msg
-        } else {
-            self.max_committed_bytes_per_ready
-        }
+        let limit = match self.max_committed_bytes_per_ready {
+            0 => self.max_size_per_msg,
+            limit => limit,
+        };
+        // One entry at a time always passes; a window of 0 would stay full for ever.
+        limit.max(1)
     }
 }
 

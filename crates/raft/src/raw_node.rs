@@ -18,6 +18,7 @@ use crate::snapshot::SnapshotStatus;
 use crate::status::{BasicStatus, Status};
 use crate::storage::Storage;
 use crate::timeouts::{ElectionTimeouts, SeededTimeouts};
+use crate::tracker::Configuration;
 
 /// One member. Not shared: whoever owns it feeds it and takes its [`Ready`]s.
 pub struct RawNode<S> {
@@ -316,6 +317,16 @@ impl<S: Storage> RawNode<S> {
             Role::Follower | Role::PreCandidate | Role::Candidate => Default::default(),
         };
         Status { basic, config: self.raft.tracker.config.clone(), progress }
+    }
+
+    /// The membership in force here.
+    pub fn configuration(&self) -> &Configuration {
+        &self.raft.tracker.config
+    }
+
+    /// Term of an entry of the log, durable or not; `None` when it is compacted or not there.
+    pub fn entry_term(&self, index: Index) -> Option<Term> {
+        self.raft.log.term(index).ok()
     }
 
     /// The last index of the log, durable or not.

@@ -1,0 +1,108 @@
+//! What kind of run a seed makes: no run has all faults, and each has its own mixture.
+
+use raft::{Config, NodeId};
+
+use crate::rng::Rng;
+
+/// How a cluster's first members learn of each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Founding {
+    /// From a snapshot at index 1 that everybody starts with.
+    Snapshot,
+    /// From configuration changes at the beginning of everybody's log, as etcd does.
+    Entries,
+}
+
+/// When a driver puts entries into the storage that raft reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageAppend {
+    WhenHandedOut,
+    WhenDurable,
+}
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Everybody who may ever be a member: `1..=members`.
+    pub members: u64,
+    pub founders: u64,
+    pub founding: Founding,
+    pub storage_append: StorageAppend,
+    pub raft: Config,
+    /// Per mille of messages.
+    pub loss: u64,
+    pub duplication: u64,
+    /// Per mille of deliveries that take a random message instead of an old one.
+    pub reordering: u64,
+    /// Per mille of disk events that a slow disk carries out.
+    pub slow_disk_speed: u64,
+    pub weights: Weights,
+}
+
+/// How often each kind of event is drawn.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    pub propose: u64,
+    pub read: u64,
+    pub conf_change: u64,
+    pub transfer: u64,
+    pub campaign: u64,
+    pub forget_leader: u64,
+    pub compact: u64,
+    pub crash: u64,
+    pub restart: u64,
+    pub partition: u64,
+    pub heal: u64,
+    pub slow_disk: u64,
+}
+
+impl Plan {
+    pub fn draw(rng: &mut Rng) -> Plan {
+        let members = 3 + rng.below(5);
+        let founders = if rng.chance(800) { members.min(3 + rng.below(5)) } else { 1 + rng.below(members) };
+        let max_size_per_msg = rng.pick(&[0, 40, 200, 1 << 20]);
+        let raft = Config {
+            pre_vote: rng.chance(500),
+            check_quorum: rng.chance(600),
+            max_size_per_msg,
+            max_inflight_msgs: rng.pick(&[1, 2, 8, 256]),
+            max_inflight_bytes: rng.pick(&[0, 0, max_size_per_msg.max(100)]),
+            max_uncommitted_bytes: rng.pick(&[0, 0, 300]),
+            max_committed_bytes_per_ready: rng.pick(&[0, 60, 1 << 20]),
+            disable_proposal_forwarding: rng.chance(100),
+            step_down_on_removal: rng.chance(500),
+            election_ticks: rng.pick(&[5, 10]),
+            ..Config::new(1)
+        };
+        let mut maybe = |weight: u64| if rng.chance(650) { weight } else { 0 };
+        let weights = Weights {
+            propose: 250,
+            read: 80,
+            conf_change: maybe(25),
+            transfer: maybe(8),
+            campaign: maybe(8),
+            forget_leader: maybe(4),
+            compact: maybe(30),
+            crash: maybe(20),
+            restart: 40,
+            partition: maybe(10),
+            heal: 12,
+            slow_disk: maybe(10),
+        };
+        Plan {
+            members,
+            founders,
+            founding: rng.pick(&[Founding::Snapshot, Founding::Entries]),
+            storage_append: rng.pick(&[StorageAppend::WhenHandedOut, StorageAppend::WhenDurable]),
+            raft,
+            loss: rng.pick(&[0, 10, 50, 200]),
+            duplication: rng.pick(&[0, 10, 100]),
+            reordering: rng.pick(&[0, 50, 300, 1000]),
+            slow_disk_speed: rng.pick(&[10, 100]),
+            weights,
+        }
+    }
+
+    pub fn config(&self, id: NodeId, seed: u64) -> Config {
+        Config { id, seed, ..self.raft.clone() }
+    }
+}
