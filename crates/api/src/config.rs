@@ -1,7 +1,6 @@
 //! What the edge is told: addresses, TLS, limits. The binary fills it from flags; nothing here parses a flag.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::tls::TlsOptions;

@@ -22,7 +22,7 @@ use crate::config::{Keepalive, Serves};
 use crate::grpc::body::BoxFuture;
 use crate::grpc::call::Connection;
 use crate::grpc::{Body, Router};
-use crate::tls::{HANDSHAKE_TIMEOUT, common_name};
+use crate::tls::HANDSHAKE_TIMEOUT;
 
 /// What begins every HTTP/2 connection.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -116,7 +116,7 @@ async fn serve_plain<S>(shared: Arc<Shared>, stream: S, remote: String, stop: wa
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let connection = Connection { remote, common_name: None, activity: Arc::default() };
+    let connection = Connection { remote, activity: Arc::default() };
     serve_http(shared, stream, connection, Via::Plain, stop).await;
 }
 
@@ -148,8 +148,7 @@ async fn serve_tls<S>(
             return;
         }
     };
-    let common_name = stream.get_ref().1.peer_certificates().and_then(|chain| common_name(chain.first()?));
-    let connection = Connection { remote, common_name, activity: Arc::default() };
+    let connection = Connection { remote, activity: Arc::default() };
     serve_http(shared, stream, connection, Via::Tls, stop).await;
 }
 

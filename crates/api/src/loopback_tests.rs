@@ -1,10 +1,9 @@
 //! The whole edge over loopback, with real clients, in front of handlers made for the test.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use prometheus::Registry;
@@ -25,6 +24,7 @@ use crate::config::{ApiConfig, ListenUrl, Listener, MetricsLevel, Serves};
 use crate::connection::{HttpService, Via};
 use crate::edge::Edge;
 use crate::grpc::body::BoxFuture;
+use crate::grpc::message::{PIECE_BYTES, PieceSource};
 use crate::grpc::metrics::GrpcMetrics;
 use crate::grpc::{Body, Code, Message, Router, Status};
 
@@ -34,6 +34,20 @@ impl HttpService for NoHttp {
     fn respond(&self, request: Request<Incoming>, via: Via) -> BoxFuture<Response<Body>> {
         let text = format!("{} {via:?}", request.uri().path());
         Box::pin(async move { Response::new(Body::Http(text.into())) })
+    }
+}
+
+/// So many records of 1 KiB.
+struct Records(usize);
+
+impl PieceSource for Records {
+    fn fill(&mut self, out: &mut BytesMut) -> bool {
+        while self.0 > 0 && out.len() < PIECE_BYTES {
+            out.put_slice(&[0x12, 0xfd, 0x07, 0x2a, 0xfa, 0x07]); // kvs { value: [1018 bytes] }
+            out.put_bytes(b'v', 1018);
+            self.0 -= 1;
+        }
+        self.0 > 0
     }
 }
 
@@ -75,14 +89,8 @@ fn start(config: ApiConfig) -> Running {
     });
     router.unary("etcdserverpb.KV", "Compact", |_, _: CompactionRequest| std::future::pending());
     router.unary("etcdserverpb.KV", "Range", |_, request: RangeRequest| async move {
-        // As many records of 1 KiB as asked for, all the same memory.
-        let record = {
-            let mut record = vec![0x12, 0xfd, 0x07, 0x2a, 0xfa, 0x07]; // kvs { value: [1018 bytes] }
-            record.resize(1024, b'v');
-            Bytes::from(record)
-        };
-        let pieces: VecDeque<Bytes> = (0..request.limit).map(|_| record.clone()).collect();
-        Ok(Message::from_pieces(pieces))
+        let limit = request.limit as usize;
+        Ok(Message::from_source(limit * 1024, |_| {}, Box::new(Records(limit))))
     });
     router.unary("etcdserverpb.Maintenance", "Status", |_, _: StatusRequest| async move {
         Ok(Message::encode(&proto::etcdserverpb::StatusResponse {

@@ -13,8 +13,6 @@ use crate::authority::ping::Activity;
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) remote: String,
-    /// The client's verified certificate's CN.
-    pub(crate) common_name: Option<String>,
     pub(crate) activity: Arc<Activity>,
 }
 
@@ -23,8 +21,6 @@ pub(crate) struct Connection {
 pub(crate) struct Call {
     pub(crate) metadata: HeaderMap,
     pub(crate) connection: Arc<Connection>,
-    /// `/service/method`.
-    pub(crate) path: &'static str,
 }
 
 impl Call {

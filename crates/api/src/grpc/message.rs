@@ -1,6 +1,5 @@
 //! One outgoing message, ready for the wire: prefix and payload as pieces that are never copied together.
 
-use std::collections::VecDeque;
 use std::io::Write;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -10,8 +9,8 @@ pub(crate) const PREFIX_BYTES: usize = 5;
 /// Data frames handed to HTTP/2 are about this large: big enough to be cheap, small enough that a slow
 /// client holds little memory.
 pub(crate) const PIECE_BYTES: usize = 64 * 1024;
-/// Pieces from this size on are worth a frame of their own; smaller ones are gathered.
-const GATHER_BELOW_BYTES: usize = 8 * 1024;
+/// Room for the record that passes the mark, if it is a usual one.
+const PIECE_SLACK_BYTES: usize = 8 * 1024;
 
 /// The part of a message that is written when it is sent.
 pub(crate) trait PieceSource: Send {
@@ -23,8 +22,7 @@ pub(crate) trait PieceSource: Send {
 pub(crate) struct Message {
     /// Begins with the prefix.
     head: Bytes,
-    rest: VecDeque<Bytes>,
-    /// Behind all that.
+    /// Behind it.
     source: Option<Box<dyn PieceSource>>,
     /// Octets of the payload, uncompressed: what the byte counters count.
     payload_len: usize,
@@ -45,7 +43,7 @@ impl Message {
         buffer.put_slice(&prefix(Compression::None, payload_len));
         put(&mut buffer);
         assert_eq!(buffer.len() - PREFIX_BYTES, payload_len, "a message's length was counted wrong");
-        Message { head: buffer.freeze(), rest: VecDeque::new(), source: None, payload_len, log_count: -1 }
+        Message { head: buffer.freeze(), source: None, payload_len, log_count: -1 }
     }
 
     /// A message whose head `put` writes now and whose rest `source` writes later, `payload_len` octets together.
@@ -57,20 +55,7 @@ impl Message {
         let mut head = BytesMut::with_capacity(64);
         head.put_slice(&prefix(Compression::None, payload_len));
         put(&mut head);
-        Message {
-            head: head.freeze(),
-            rest: VecDeque::new(),
-            source: Some(source),
-            payload_len,
-            log_count: -1,
-        }
-    }
-
-    /// A message that is encoded already, in parts.
-    pub(crate) fn from_pieces(pieces: VecDeque<Bytes>) -> Message {
-        let payload_len = pieces.iter().map(Bytes::len).sum();
-        let head = Bytes::copy_from_slice(&prefix(Compression::None, payload_len));
-        Message { head, rest: pieces, source: None, payload_len, log_count: -1 }
+        Message { head: head.freeze(), source: Some(source), payload_len, log_count: -1 }
     }
 
     pub(crate) fn counting(mut self, count: i64) -> Message {
@@ -83,67 +68,33 @@ impl Message {
     }
 
     /// Compat: who sends gzip is answered in gzip. The whole message is in memory then; no known client asks for it.
-    pub(super) fn gzip(mut self) -> Message {
+    pub(super) fn gzip(self) -> Message {
+        let (payload_len, log_count) = (self.payload_len, self.log_count);
         let mut compressor = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        let mut compressed = || {
-            compressor.write_all(&self.head[PREFIX_BYTES..])?;
-            for piece in &self.rest {
-                compressor.write_all(piece)?;
-            }
-            while let Some(mut source) = self.source.take() {
-                let mut piece = BytesMut::with_capacity(PIECE_BYTES);
-                if source.fill(&mut piece) {
-                    self.source = Some(source);
-                }
-                compressor.write_all(&piece)?;
-            }
-            compressor.try_finish()
-        };
-        compressed().expect("writing to memory does not fail");
-        let payload = compressor.finish().expect("writing to memory does not fail");
-        self.head = Bytes::copy_from_slice(&prefix(Compression::Gzip, payload.len()));
-        self.rest = VecDeque::from([Bytes::from(payload)]);
-        self
+        compressor.write_all(&self.into_payload()).expect("writing to memory does not fail");
+        let compressed = compressor.finish().expect("writing to memory does not fail");
+        let head = [&prefix(Compression::Gzip, compressed.len())[..], &compressed].concat().into();
+        Message { head, source: None, payload_len, log_count }
+    }
+
+    /// The payload in one piece.
+    pub(crate) fn into_payload(mut self) -> Bytes {
+        let mut all = BytesMut::with_capacity(PREFIX_BYTES + self.payload_len);
+        while let Some(piece) = self.next_piece() {
+            all.put_slice(&piece);
+        }
+        all.freeze().slice(PREFIX_BYTES..)
     }
 
     /// The next octets to send, about [`PIECE_BYTES`]; `None` once all are out.
     pub(super) fn next_piece(&mut self) -> Option<Bytes> {
-        if self.source.is_some() && self.rest.is_empty() {
-            return self.fill_from_source();
-        }
-        if self.rest.is_empty() {
-            return self.take_head();
-        }
-        if self.head.len() >= GATHER_BELOW_BYTES {
-            return self.take_head();
-        }
-        // Small pieces: gather them. A large one that follows stays for the next time.
-        let mut gathered = BytesMut::with_capacity(PIECE_BYTES.min(self.left_at_most(PIECE_BYTES)));
-        loop {
-            if self.head.is_empty() {
-                match self.rest.pop_front() {
-                    Some(next) => self.head = next,
-                    None => break,
-                }
-            }
-            if self.head.len() >= PIECE_BYTES && gathered.len() >= GATHER_BELOW_BYTES {
-                break;
-            }
-            let room = PIECE_BYTES - gathered.len();
-            gathered.put(self.head.split_to(room.min(self.head.len())));
-            if gathered.len() == PIECE_BYTES {
-                break;
-            }
-        }
-        (!gathered.is_empty()).then(|| gathered.freeze())
-    }
-
-    fn fill_from_source(&mut self) -> Option<Bytes> {
-        let mut piece = BytesMut::with_capacity(PIECE_BYTES + GATHER_BELOW_BYTES);
+        let Some(source) = &mut self.source else {
+            let piece = self.head.split_to(self.head.len().min(PIECE_BYTES));
+            return (!piece.is_empty()).then_some(piece);
+        };
+        let mut piece = BytesMut::with_capacity(PIECE_BYTES + PIECE_SLACK_BYTES);
         piece.put(std::mem::take(&mut self.head));
-        if let Some(source) = &mut self.source
-            && !source.fill(&mut piece)
-        {
+        if !source.fill(&mut piece) {
             self.source = None;
         }
         (!piece.is_empty()).then(|| piece.freeze())
@@ -151,36 +102,7 @@ impl Message {
 
     /// Nothing is left to send.
     pub(super) fn is_drained(&self) -> bool {
-        self.head.is_empty() && self.rest.is_empty() && self.source.is_none()
-    }
-
-    fn take_head(&mut self) -> Option<Bytes> {
-        let piece = self.head.split_to(self.head.len().min(PIECE_BYTES));
-        if self.head.is_empty() {
-            self.head = self.rest.pop_front().unwrap_or_default();
-        }
-        (!piece.is_empty()).then_some(piece)
-    }
-
-    /// How much is left, counted up to `limit` only.
-    fn left_at_most(&self, limit: usize) -> usize {
-        let mut left = self.head.len();
-        for piece in &self.rest {
-            if left >= limit {
-                break;
-            }
-            left += piece.len();
-        }
-        left
-    }
-
-    #[cfg(test)]
-    pub(crate) fn to_payload(mut self) -> Bytes {
-        let mut all = BytesMut::new();
-        while let Some(piece) = self.next_piece() {
-            all.put_slice(&piece);
-        }
-        all.freeze().slice(PREFIX_BYTES..)
+        self.head.is_empty() && self.source.is_none()
     }
 }
 
@@ -198,6 +120,8 @@ fn prefix(compression: Compression, payload_len: usize) -> [u8; PREFIX_BYTES] {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
     fn drain(mut message: Message) -> (Vec<usize>, Vec<u8>) {
@@ -218,25 +142,41 @@ mod tests {
         assert_eq!(sizes, [5]);
     }
 
-    #[test]
-    fn large_messages_come_in_pieces_of_64_kib() {
-        let records: VecDeque<Bytes> = (0..300u32).map(|n| Bytes::from(vec![n as u8; 1000])).collect();
-        let (sizes, all) = drain(Message::from_pieces(records));
-        assert_eq!(sizes, [65536, 65536, 65536, 65536, 37861]);
-        assert_eq!(all.len(), 300_005);
-        assert_eq!(all[1..5], 300_000u32.to_be_bytes());
-        assert_eq!((all[5], all[5 + 299_999]), (0, 299u32 as u8));
+    struct Records(VecDeque<Vec<u8>>);
+
+    impl PieceSource for Records {
+        fn fill(&mut self, out: &mut BytesMut) -> bool {
+            while let Some(record) = self.0.pop_front() {
+                out.put_slice(&record);
+                if out.len() >= PIECE_BYTES {
+                    break;
+                }
+            }
+            !self.0.is_empty()
+        }
     }
 
-    proptest::proptest! {
-        #[test]
-        fn pieces_are_the_message(lens in proptest::collection::vec(0usize..100_000, 0..12)) {
-            let pieces: VecDeque<Bytes> =
-                lens.iter().enumerate().map(|(n, len)| Bytes::from(vec![n as u8; *len])).collect();
-            let whole: Vec<u8> = pieces.iter().flatten().copied().collect();
-            let (sizes, all) = drain(Message::from_pieces(pieces));
-            proptest::prop_assert_eq!(&all[PREFIX_BYTES..], &whole[..]);
-            proptest::prop_assert!(sizes.iter().all(|size| *size <= PIECE_BYTES));
-        }
+    #[test]
+    fn large_messages_come_in_pieces() {
+        let records = Records((0..300u32).map(|n| vec![n as u8; 1000]).collect());
+        let message = Message::from_source(300_002, |head| head.put_slice(b"ab"), Box::new(records));
+        let (sizes, all) = drain(message);
+        assert_eq!(sizes, [66_007, 66_000, 66_000, 66_000, 36_000]);
+        assert_eq!(all[1..5], 300_002u32.to_be_bytes());
+        assert_eq!((&all[5..7], all[7], all[300_006]), (&b"ab"[..], 0, 299u32 as u8));
+
+        let (sizes, all) = drain(Message::write(100_000, |out| out.put_bytes(7, 100_000)));
+        assert_eq!((sizes, all.len()), (vec![65_536, 34_469], 100_005));
+    }
+
+    #[test]
+    fn gzip_keeps_the_payload() {
+        let records = Records((0..3u32).map(|n| vec![n as u8; 50_000]).collect());
+        let message = Message::from_source(150_000, |_| {}, Box::new(records)).gzip();
+        let (_, all) = drain(message);
+        assert_eq!(all[0], 1);
+        let mut plain = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&all[5..]), &mut plain).unwrap();
+        assert_eq!(plain.len(), 150_000);
     }
 }

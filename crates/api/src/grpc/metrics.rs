@@ -130,6 +130,7 @@ pub(crate) struct GrpcMetrics {
     methods: HashMap<(&'static str, &'static str), Arc<MethodMetrics>>,
     vectors: Vectors,
     pub(crate) bytes: ByteCounters,
+    pub(crate) send_loop: SendLoopMetrics,
     /// `etcd_network_server_stream_failures_total{Type, API}`.
     pub(crate) stream_failures: IntCounterVec,
     /// `etcd_server_client_requests_total{type, client_api_version}`.
@@ -206,6 +207,7 @@ impl GrpcMetrics {
                     "The total number of bytes received from grpc clients.",
                 )?,
             },
+            send_loop: SendLoopMetrics::register(registry)?,
             stream_failures: counter_vec(
                 "etcd_network_server_stream_failures_total",
                 "The total number of stream failures from the local server.",
@@ -256,9 +258,43 @@ impl GrpcMetrics {
     }
 }
 
-/// Buckets that etcd's debugging histograms of send loops have.
-pub(crate) fn send_loop_buckets() -> Vec<f64> {
-    exponential_buckets(0.001, 2.0, 14).expect("start, factor and count are positive")
+/// How long a watch stream takes to hand over what it has to say.
+#[derive(Clone, Debug)]
+pub(crate) struct SendLoopMetrics {
+    pub(crate) events: Histogram,
+    pub(crate) per_event: Histogram,
+    pub(crate) control: Histogram,
+    pub(crate) progress: Histogram,
+}
+
+impl SendLoopMetrics {
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<SendLoopMetrics> {
+        let histogram = |name: &str, help: &str| {
+            let name = format!("etcd_debugging_server_watch_send_loop_{name}_seconds");
+            let opts = HistogramOpts::new(name, help).buckets(exponential_buckets(0.001, 2.0, 14)?);
+            let histogram = Histogram::with_opts(opts)?;
+            registry.register(Box::new(histogram.clone()))?;
+            prometheus::Result::Ok(histogram)
+        };
+        Ok(SendLoopMetrics {
+            events: histogram(
+                "watch_stream_duration",
+                "The total duration in seconds of running through the send loop watch stream response all events.",
+            )?,
+            per_event: histogram(
+                "watch_stream_duration_per_event",
+                "The average duration in seconds of running through the send loop watch stream response, for a single event.",
+            )?,
+            control: histogram(
+                "control_stream_duration",
+                "The total duration in seconds of running through the send loop control stream response.",
+            )?,
+            progress: histogram(
+                "progress_duration",
+                "The total duration in seconds of running through the progress loop control stream response.",
+            )?,
+        })
+    }
 }
 
 #[cfg(test)]

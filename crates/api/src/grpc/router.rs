@@ -180,7 +180,7 @@ impl Router {
 
         let mut guard = CallGuard::new(&connection.activity, self.metrics.bytes.clone());
         let mut inbound = Inbound::new(body, self.receive_limit_bytes, encoding, self.metrics.bytes.clone());
-        let call = Call { metadata: head.headers, connection: Arc::clone(connection), path: method.path };
+        let call = Call { metadata: head.headers, connection: Arc::clone(connection) };
         let body = match &method.handler {
             Handler::Unary(handler, summarize) => {
                 let payload = inbound.next_payload().await?.ok_or_else(no_message)?;

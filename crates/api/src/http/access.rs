@@ -28,12 +28,12 @@ impl Access {
     }
 
     /// CORS headers for the answer, or the refusal of a host that is not on the list.
-    pub(super) fn check<B>(&self, request: &Request<B>, via: Via) -> Result<HeaderMap, Response<Body>> {
+    pub(super) fn check<B>(&self, request: &Request<B>, via: Via) -> Result<HeaderMap, Box<Response<Body>>> {
         if via == Via::Plain {
             let host = host_name(request);
             if !self.hosts.is_empty() && !self.hosts.contains(&host) {
                 tracing::warn!(host, "rejecting HTTP request to prevent DNS rebinding attacks");
-                return Err(plain_error(StatusCode::MISDIRECTED_REQUEST, &misdirected(&host)));
+                return Err(Box::new(plain_error(StatusCode::MISDIRECTED_REQUEST, &misdirected(&host))));
             }
         }
         let origin = request.headers().get(ORIGIN).filter(|origin| !origin.is_empty());

@@ -61,7 +61,7 @@ impl HttpService for Routes {
                 return shared.route(&request, via).await;
             }
             match shared.access.check(&request, via) {
-                Err(refusal) => refusal,
+                Err(refusal) => *refusal,
                 Ok(headers) => {
                     let mut response = if request.method() == Method::OPTIONS && !headers.is_empty() {
                         Response::new(Body::Empty)

@@ -9,7 +9,7 @@ use proto::etcdserverpb::{
 use server::LeaseKeys;
 
 use super::{OnLearner, Services};
-use crate::grpc::{Call, Inbound, Message, Outbound, Router, Status};
+use crate::grpc::{Call, Code, Inbound, Message, Outbound, Router, Status};
 
 const SERVICE: &str = "etcdserverpb.Lease";
 
@@ -86,7 +86,13 @@ impl Services {
     }
 
     async fn renew_all(&self, mut inbound: Inbound, out: &Outbound) -> Result<(), Status> {
-        while let Some(request) = inbound.next::<LeaseKeepAliveRequest>().await? {
+        let failures = &self.metrics.stream_failures;
+        let count = |status: &Status| {
+            if status.code != Code::Canceled {
+                failures.with_label_values(&["receive", "lease-keepalive"]).inc();
+            }
+        };
+        while let Some(request) = inbound.next::<LeaseKeepAliveRequest>().await.inspect_err(count)? {
             // Compat: the header is from before the renewal.
             let header = Some(self.header_now().to_proto());
             // A lease that is not there, or no longer, has no time left.

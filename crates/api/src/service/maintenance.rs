@@ -120,7 +120,8 @@ impl Services {
         let wish = self.admit_stream(&call, OnLearner::Served)?;
         let reader = self.server.snapshot().await?;
         let size = reader.size();
-        tracing::info!("total-bytes" = size, "sending database snapshot to client");
+        let remote = &call.connection.remote;
+        tracing::info!("total-bytes" = size, remote, "sending database snapshot to client");
         let (queue, mut blobs) = mpsc::channel(SNAPSHOT_AHEAD);
         // Reads from the disk: on the blocking pool, until the client has it all or is gone.
         tokio::task::spawn_blocking(move || read_snapshot(reader, &queue));
@@ -135,7 +136,7 @@ impl Services {
             status = self.must_end(wish) => Err(status),
         };
         if outcome.is_ok() {
-            tracing::info!("total-bytes" = size, "successfully sent database snapshot to client");
+            tracing::info!("total-bytes" = size, remote, "successfully sent database snapshot to client");
         }
         outcome
     }

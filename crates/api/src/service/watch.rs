@@ -11,7 +11,7 @@ use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 
 use super::{LeaderWish, OnLearner, Services, wire};
-use crate::grpc::{Call, Inbound, Message, Outbound, Router, Status};
+use crate::grpc::{Call, Code, Inbound, Message, Outbound, Router, Status};
 
 /// On the wire: not about one watcher.
 const NO_WATCHER: i64 = -1;
@@ -57,13 +57,19 @@ impl Services {
                 biased;
                 output = std::future::poll_fn(|cx| stream.poll_next(cx)) => self.tell(output, out).await?,
                 request = inbound.next::<WatchRequest>(), if !requests_end && stream.accepts_requests() => {
-                    match request? {
+                    match request.inspect_err(|status| self.count_failure(status))? {
                         Some(request) => self.obey(call, request, &mut stream, out).await?,
                         None => requests_end = true,
                     }
                 }
                 _ = progress.tick() => stream.tick_progress(),
             }
+        }
+    }
+
+    fn count_failure(&self, status: &Status) {
+        if status.code != Code::Canceled {
+            self.metrics.stream_failures.with_label_values(&["receive", "watch"]).inc();
         }
     }
 
@@ -123,8 +129,22 @@ impl Services {
     }
 
     async fn tell(&self, output: Output, out: &Outbound) -> Result<(), Status> {
+        let begun_at = Instant::now();
+        let timings = &self.metrics.send_loop;
+        let timing = match &output {
+            Output::Events(_) => &timings.events,
+            Output::Progress { .. } => &timings.progress,
+            Output::Created(_) | Output::Canceled { .. } => &timings.control,
+        };
         let response = match output {
-            Output::Events(batch) => return self.tell_events(batch, out).await,
+            Output::Events(batch) => {
+                let events = batch.events.len();
+                self.tell_events(batch, out).await?;
+                let seconds = begun_at.elapsed().as_secs_f64();
+                timing.observe(seconds);
+                timings.per_event.observe(seconds / events as f64);
+                return Ok(());
+            }
             Output::Created(created) => WatchResponse {
                 header: Some(self.header(created.revision).to_proto()),
                 watch_id: created.watch_id.0,
@@ -154,6 +174,7 @@ impl Services {
             }
         };
         out.send(Message::encode(&response)).await?;
+        timing.observe(begun_at.elapsed().as_secs_f64());
         Ok(())
     }
 

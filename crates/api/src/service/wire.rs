@@ -318,7 +318,7 @@ mod tests {
 
         let put = PutOutcome { revision, previous: Some(small.clone()) };
         let answer = pb::PutResponse { header: Some(header.to_proto()), prev_kv: Some(small_kv.clone()) };
-        assert_eq!(put_response(&header, &put).to_payload(), answer.encode_to_vec());
+        assert_eq!(put_response(&header, &put).into_payload(), answer.encode_to_vec());
 
         let delete =
             DeleteRangeOutcome { revision, deleted: 2, previous: vec![small.clone(), large.clone()] };
@@ -327,7 +327,7 @@ mod tests {
             deleted: 2,
             prev_kvs: vec![small_kv.clone(), large_kv.clone()],
         };
-        assert_eq!(delete_range_response(&header, &delete).to_payload(), answer.encode_to_vec());
+        assert_eq!(delete_range_response(&header, &delete).into_payload(), answer.encode_to_vec());
 
         let inner = TxnOutcome { succeeded: false, responses: vec![OpOutcome::DeleteRange(delete)] };
         let range = RangeOutcome { revision, records: vec![large, small], count: 5, more: true };
@@ -362,7 +362,7 @@ mod tests {
                 })),
             ],
         };
-        assert_eq!(txn_response(&header, &outcome).to_payload(), answer.encode_to_vec());
+        assert_eq!(txn_response(&header, &outcome).into_payload(), answer.encode_to_vec());
     }
 
     #[test]
@@ -377,6 +377,6 @@ mod tests {
             events: vec![event.clone(), event],
             ..Default::default()
         };
-        assert_eq!(watch_events(&header, -1, true, &events).to_payload(), answer.encode_to_vec());
+        assert_eq!(watch_events(&header, -1, true, &events).into_payload(), answer.encode_to_vec());
     }
 }

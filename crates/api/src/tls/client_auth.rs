@@ -171,7 +171,7 @@ fn refused(text: impl Into<String>) -> rustls::Error {
 }
 
 /// The first CN of the subject; a certificate need not have one.
-pub(crate) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let name = parsed.subject().iter_common_name().next()?.as_str().ok()?;
     Some(name.to_owned())

@@ -14,8 +14,6 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 
-pub(crate) use client_auth::common_name;
-
 /// A client that has not finished its handshake by then is dropped.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
