@@ -15,7 +15,7 @@ use crate::record::{Encoder, SnapshotRecord};
 use crate::wal::{Opened, Options, Wal, lock};
 
 /// How much is copied or zeroed at a time.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 128 << 10;
 
 /// What the log says after the snapshot it was opened from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,7 +147,6 @@ fn keep_copy(disk: &dyn Disk, dir: &Path, name: SegmentName, file: &dyn File) ->
 /// be followed by the rest. Space that is zero already is left alone.
 fn zero_from(file: &dyn File, path: &Path, start: u64) -> Result<(), Error> {
     let mut chunk = vec![0; CHUNK_BYTES];
-    let zeros = vec![0; CHUNK_BYTES];
     let mut offset = start;
     loop {
         let read = file.read_at(&mut chunk, offset).context("read", path)?;
@@ -155,7 +154,7 @@ fn zero_from(file: &dyn File, path: &Path, start: u64) -> Result<(), Error> {
             return Ok(());
         }
         if let Some(first) = chunk[..read].iter().position(|&byte| byte != 0) {
-            file.write_at(&zeros[first..read], offset + first as u64).context("write", path)?;
+            file.write_at(&vec![0; read - first], offset + first as u64).context("write", path)?;
         }
         offset += read as u64;
     }

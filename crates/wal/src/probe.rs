@@ -94,7 +94,7 @@ fn probe_first(disk: &dyn Disk, dir: &Path) -> Result<Presence, Error> {
 }
 
 fn is_zero_from(file: &Arc<dyn File>, start: u64, dir: &Path) -> Result<bool, Error> {
-    let mut chunk = vec![0; 1 << 20];
+    let mut chunk = vec![0; 128 << 10];
     let mut offset = start;
     loop {
         let read = file.read_at(&mut chunk, offset).context("read", &SegmentName::FIRST.path_in(dir))?;

@@ -17,7 +17,8 @@ use crate::record::{Encoder, SnapshotRecord};
 /// Sizes that tests make small; members use the default.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// A segment is finished by the sync that brings it to this size or past it.
+    /// A segment is finished by the sync that brings it to this size or past it. A multiple of 8: a shorter
+    /// rest at the end of a full segment would pass for a torn record.
     pub segment_bytes: u64,
     /// How far ahead of the records space that was only reserved is overwritten with zeros, in the same
     /// write. Flushing into written space costs about a third less, and a flush of 64 KiB no more than one
@@ -121,6 +122,7 @@ impl Wal {
 
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: &Path, options: Options, opened: Opened) -> Wal {
         assert!(!opened.held.is_empty(), "a log has a segment to write to");
+        assert!(options.segment_bytes.is_multiple_of(8), "{} bytes a segment", options.segment_bytes);
         assert!(opened.offset.is_multiple_of(8), "records end at multiples of 8, not at {}", opened.offset);
         Wal {
             disk,

@@ -55,6 +55,20 @@ impl Life {
         self.spanning(|wal| wal.save_snapshot(&snapshot).unwrap());
     }
 
+    fn term_at(&self, index: u64) -> u64 {
+        let term_of = |record: &Record| match record {
+            Record::Entry(entry) if entry.index.0 == index => Some(entry.term.0),
+            Record::Snapshot(snapshot) if snapshot.index.0 == index => Some(snapshot.term.0),
+            Record::Entry(_) | Record::Snapshot(_) | Record::State(_) => None,
+        };
+        self.records.iter().rev().find_map(term_of).unwrap()
+    }
+
+    fn purge(&mut self, below: u64, segments_max: usize) {
+        self.wal.release_to(Index(below));
+        self.wal.purge(segments_max).unwrap();
+    }
+
     fn prepare(&mut self) {
         let mut preparation = self.wal.start_preparation().unwrap().unwrap();
         while !preparation.step().unwrap() {}
@@ -159,10 +173,7 @@ fn live(options: Options, prepared: bool) -> Life {
     life.append(state(3, 7, 9), &entries(3, 10..=11, 700));
     life.sync();
     life.snapshot(snapshot(2, 9));
-    life.spanning(|wal| {
-        wal.release_to(Index(9));
-        wal.purge(2).unwrap();
-    });
+    life.purge(9, 2);
     if prepared {
         life.prepare();
     }
@@ -172,10 +183,7 @@ fn live(options: Options, prepared: bool) -> Life {
     life.snapshot(snapshot(4, 50));
     life.append(state(4, 0, 50), &entries(4, 51..=52, 30));
     life.sync();
-    life.spanning(|wal| {
-        wal.release_to(Index(50));
-        wal.purge(1).unwrap();
-    });
+    life.purge(50, 1);
     life.append(state(4, 0, 52), &entries(4, 53..=53, 1100));
     life.sync();
     life
@@ -200,10 +208,10 @@ proptest! {
     #[test]
     fn so_it_is_with_any_life(
         steps in proptest::collection::vec((0..9_u8, 0..5_u64, 0..1200_usize), 3..12),
-        segment_bytes in 500..4000_u64,
+        segments_eighth in 60..500_u64,
         zero_ahead_bytes in 0..1500_u64,
     ) {
-        let options = Options { segment_bytes, zero_ahead_bytes };
+        let options = Options { segment_bytes: segments_eighth * 8, zero_ahead_bytes };
         let mut life = Life::begin(options);
         let (mut term, mut last, mut commit, mut snapshot_at) = (1, 0, 0, 0);
         for (choice, count, len) in steps {
@@ -214,7 +222,8 @@ proptest! {
                 }
                 1 if commit > snapshot_at => {
                     life.append(state(term, 42, commit), &[]);
-                    life.snapshot(snapshot(term, commit));
+                    let term_at_commit = life.term_at(commit);
+                    life.snapshot(snapshot(term_at_commit, commit));
                     snapshot_at = commit;
                 }
                 2 => {
@@ -226,10 +235,7 @@ proptest! {
                     life.append(state(term, 0, last), &[]);
                     life.sync();
                 }
-                3 => life.spanning(|wal| {
-                    wal.release_to(Index(snapshot_at));
-                    wal.purge(1).unwrap();
-                }),
+                3 => life.purge(snapshot_at, 1),
                 4 => commit = last,
                 _ => {
                     life.append(state(term, 42, commit), &entries(term, last + 1..=last + count, len));

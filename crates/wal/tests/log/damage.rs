@@ -145,11 +145,11 @@ proptest! {
         fields in proptest::collection::vec((0..250_usize, 0..300_u64, any::<bool>()), 0..5),
     ) {
         let disk = new_disk();
-        create(&disk, Options { segment_bytes: 100, zero_ahead_bytes: 0 }).close().unwrap();
+        create(&disk, Options { segment_bytes: 104, zero_ahead_bytes: 0 }).close().unwrap();
         let path = SegmentName::FIRST.path_in(dir());
         for (at, len, padded) in fields {
             // Lengths that pass for real ones, so that the bytes behind them are looked at.
-            let field = if padded { len | (0x80 | (8 - len % 8) % 8) << 56 } else { len & !7 };
+            let field = if padded { len | (0x80 | ((8 - len % 8) % 8)) << 56 } else { len & !7 };
             if let Some(place) = bytes.get_mut(at * 8..at * 8 + 8) {
                 place.copy_from_slice(&field.to_le_bytes());
             }
