@@ -105,15 +105,16 @@ fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> BootError {
 /// The member's directory as this start finds it.
 struct Dir<'a> {
     config: &'a Config,
+    log: wal::Options,
     disk: Arc<dyn Disk>,
     wal_dir: PathBuf,
     snap_dir: PathBuf,
     db_path: PathBuf,
 }
 
-pub fn boot(config: &Config, disk: Arc<dyn Disk>) -> Result<Booted> {
+pub fn boot(config: &Config, log: wal::Options, disk: Arc<dyn Disk>) -> Result<Booted> {
     let snap_dir = config.snap_dir();
-    let dir = Dir { config, disk, wal_dir: config.wal_dir(), db_path: snap_dir.join("db"), snap_dir };
+    let dir = Dir { config, log, disk, wal_dir: config.wal_dir(), db_path: snap_dir.join("db"), snap_dir };
     dir.prepare()?;
     match wal::probe(dir.disk.as_ref(), &dir.wal_dir)? {
         Presence::Absent => dir.start_new(),
@@ -133,10 +134,9 @@ impl Dir<'_> {
     /// Makes the directories and removes what earlier runs left half done.
     fn prepare(&self) -> Result<()> {
         let disk = self.disk.as_ref();
-        disk.create_dir_all(&self.snap_dir)
-            .map_err(io(format!("make directory {}", self.snap_dir.display())))?;
+        make_dir(disk, &self.snap_dir)?;
         if let Some(parent) = self.wal_dir.parent() {
-            disk.create_dir_all(parent).map_err(io(format!("make directory {}", parent.display())))?;
+            make_dir(disk, parent)?;
         }
         let names = disk.list(&self.snap_dir).map_err(io(format!("list {}", self.snap_dir.display())))?;
         for name in names {
@@ -173,7 +173,7 @@ impl Dir<'_> {
         tracing::info!(local_member_id = %me, cluster_id = %cluster_id, "starting local member");
         let metadata =
             Bytes::from(walpb::Metadata { node_id: me.0, cluster_id: cluster_id.0 }.encode_to_vec());
-        let mut wal = Wal::create(self.disk.clone(), &self.wal_dir, metadata, wal::Options::default())?;
+        let mut wal = Wal::create(self.disk.clone(), &self.wal_dir, metadata, self.log)?;
         let entries = first_entries(&members);
         let commit = entries.last().map_or(Index::ZERO, |entry| entry.index);
         let hard_state = HardState { term: Term(1), vote: None, commit };
@@ -278,7 +278,7 @@ impl Dir<'_> {
         let snapshot = snapshots.into_iter().max_by_key(|record| record.index);
         let from =
             snapshot.as_ref().map_or(EntryId::default(), |record| EntryId::new(record.term, record.index));
-        let (wal, recovered) = Wal::open(self.disk.clone(), &self.wal_dir, from, wal::Options::default())?;
+        let (wal, recovered) = Wal::open(self.disk.clone(), &self.wal_dir, from, self.log)?;
         if let Some(repair) = &recovered.repair {
             tracing::warn!(
                 segment = %repair.segment.display(),
@@ -560,6 +560,26 @@ impl Dir<'_> {
         };
         RawNode::new(config, storage).map_err(|error| BootError::Data(format!("start raft: {error}")))
     }
+}
+
+/// Makes a directory and its missing parents, each durable in the one above: a power cut must not take away
+/// the directory that everything acknowledged lies in.
+fn make_dir(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let failed = |path: &Path| io(format!("make directory {}", path.display()));
+    let mut missing = Vec::new();
+    for ancestor in path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
+        if disk.exists(ancestor).map_err(failed(ancestor))? {
+            break;
+        }
+        missing.push(ancestor);
+    }
+    disk.create_dir_all(path).map_err(failed(path))?;
+    for made in missing {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        disk.sync_dir(parent).map_err(io(format!("sync directory {}", parent.display())))?;
+    }
+    Ok(())
 }
 
 /// Whether a file may be one that a power cut left while it was being made.

@@ -58,7 +58,18 @@ impl Member {
         metrics: Metrics,
         runtime: &Handle,
     ) -> Result<Member, BootError> {
-        let mut booted = bootstrap::boot(&config, disk.clone())?;
+        Member::start_with_log(config, wal::Options::default(), disk, metrics, runtime)
+    }
+
+    /// As [`Member::start`], with a log of other sizes than members use: for tests and the simulator.
+    pub fn start_with_log(
+        config: Config,
+        log: wal::Options,
+        disk: Arc<dyn Disk>,
+        metrics: Metrics,
+        runtime: &Handle,
+    ) -> Result<Member, BootError> {
+        let mut booted = bootstrap::boot(&config, log, disk.clone())?;
         let (to_raft, raft_inputs) = bounded(RAFT_QUEUE);
         let (to_log, log_inputs) = unbounded();
         let (to_apply, apply_inputs) = unbounded();

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 //! One member from start to stop, over and over, on a real directory and on one that forgets.
 
 use std::path::Path;
