@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let stored = rest.last().is_some_and(|last| last == "freelist");
     let flat = rest.last().is_some_and(|last| last == "flat");
-    let writes = matches!(command.as_str(), "work" | "bench" | "open");
+    let writes = matches!(command.as_str(), "work" | "bench" | "open" | "thin");
     let options = Options {
         read_only: !writes,
         sync_freelist: stored && number(0)?.is_multiple_of(2),
@@ -77,6 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             bench(&db, number(0)?)?;
             lookups(&db.begin_read(), number(0)?)?;
         }
+        "thin" => thin(&db, number(0)?)?,
         "lookups" => lookups(&db.begin_read(), number(0)?)?,
         "snapshot" => {
             let copy = RealDisk.open(Path::new(rest.first().ok_or("to where?")?), OpenMode::CreateNew)?;
@@ -211,6 +212,23 @@ fn bench(db: &Db, records: u64) -> Result<(), bolt::Error> {
         first += 10_000;
     }
     println!("append: {:?}", started.elapsed());
+    println!("{:?}", db.stats());
+    Ok(())
+}
+
+/// Deletes nine of ten records in transactions of 10k, as compaction would.
+fn thin(db: &Db, records: u64) -> Result<(), bolt::Error> {
+    let started = Instant::now();
+    for first in (0..records).step_by(10_000) {
+        let mut tx = db.begin_write()?;
+        let bucket = tx.create_bucket_if_missing(b"key")?;
+        tx.set_fill_percent(bucket, FILL_PERCENT_APPEND)?;
+        for number in (first..first + 10_000).filter(|number| number % 10 != 0) {
+            tx.delete(bucket, &revision_key(number))?;
+        }
+        tx.commit()?;
+    }
+    println!("thin: {:?}", started.elapsed());
     println!("{:?}", db.stats());
     Ok(())
 }

@@ -63,7 +63,9 @@ func main() {
 		for range number(4) {
 			fail(db.Update(func(tx *bolt.Tx) error { return work(tx, &r, number(5)) }))
 		}
-	case "bench":
+	case "thin":
+		fail(thin(db, number(3)))
+	case "bench", "lookups":
 		fail(bench(db, number(3)))
 	default:
 		fail(fmt.Errorf("no command %q", command))
@@ -175,7 +177,7 @@ func work(tx *bolt.Tx, r *random, operations uint64) error {
 func bench(db *bolt.DB, records uint64) error {
 	start := time.Now()
 	v := value(1, 1024)
-	for first := uint64(0); first < records; first += 10000 {
+	for first := uint64(0); first < records && os.Args[1] == "bench"; first += 10000 {
 		err := db.Update(func(tx *bolt.Tx) error {
 			b, err := tx.CreateBucketIfNotExists([]byte("key"))
 			if err != nil {
@@ -212,4 +214,29 @@ func bench(db *bolt.DB, records uint64) error {
 	took := time.Since(start)
 	fmt.Printf("lookups: %d found, %.0f/s\n", found, float64(lookups)/took.Seconds())
 	return err
+}
+
+// thin deletes nine of ten records in transactions of 10k, as compaction would.
+func thin(db *bolt.DB, records uint64) error {
+	start := time.Now()
+	for first := uint64(0); first < records; first += 10000 {
+		err := db.Update(func(tx *bolt.Tx) error {
+			b := tx.Bucket([]byte("key"))
+			b.FillPercent = 0.9
+			for n := first; n < first+10000; n++ {
+				if n%10 == 0 {
+					continue
+				}
+				if err := b.Delete(append(append(key(n), '_'), key(0)...)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	fmt.Printf("thin: %v, free pages %d\n", time.Since(start), db.Stats().FreePageN)
+	return nil
 }

@@ -7,7 +7,7 @@ use bolt::{BucketId, Db, Layout, Options, ReadTx};
 use disk::{Disk, MemDisk, OpenMode};
 use proptest::prelude::*;
 
-use crate::model::{open, options};
+use crate::model::{cases, open, options};
 
 /// A file with all there is: inline and nested buckets, two levels of branches, overflow, free pages.
 fn sample(page_size: u32, close: bool) -> Vec<u8> {
@@ -106,7 +106,7 @@ fn on_disk(bytes: &[u8]) -> MemDisk {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn flipped_bytes_never_panic(

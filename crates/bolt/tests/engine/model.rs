@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bolt::{Bucket, BucketId, Db, Error, Layout, Options, ReadTx, WriteTx};
 use disk::{Disk, File, MemDisk, OpenMode};
+use proptest::prelude::ProptestConfig;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
@@ -84,4 +85,11 @@ pub fn assert_clean(db: &Db) {
     assert!(findings.is_empty(), "{findings:#?}");
     let findings = bolt::check(&db.begin_read());
     assert!(findings.is_empty(), "{findings:#?}");
+}
+
+/// `usual` cases, or as many as `PROPTEST_CASES` in the environment asks for.
+pub fn cases(usual: u32) -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    let unasked = ProptestConfig::with_cases(256).cases == asked.cases;
+    ProptestConfig { cases: if unasked { usual } else { asked.cases }, failure_persistence: None, ..asked }
 }

@@ -4,7 +4,7 @@ use bolt::{BucketId, Db, Options, ReadTx, WriteTx};
 use disk::MemDisk;
 use proptest::prelude::*;
 
-use crate::model::{Model, assert_clean, bucket_at, open, options};
+use crate::model::{Model, assert_clean, bucket_at, cases, open, options};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -248,7 +248,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn transactions_equal_the_model(
