@@ -83,6 +83,8 @@ pub enum Serves {
     GrpcOnly,
     /// `--listen-client-http-urls`.
     HttpOnly,
+    /// `--listen-peer-urls`: what members ask each other over HTTP. See [`crate::Edge::serve_peers`].
+    Peer,
     /// `--listen-metrics-urls`: /metrics and the health routes, before the member is ready.
     Metrics,
 }

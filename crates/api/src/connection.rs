@@ -139,11 +139,12 @@ async fn serve_tls<S>(
         Ok(stream) => stream,
         Err(error) => {
             let server_name = server_name.unwrap_or_default();
+            let side = if shared.serves == Serves::Peer { "peer" } else { "client" };
             tracing::warn!(
                 "remote-addr" = remote,
                 "server-name" = server_name,
                 error = %handshake_error(&error),
-                "rejected connection on client endpoint"
+                "rejected connection on {side} endpoint"
             );
             return;
         }
@@ -269,7 +270,7 @@ async fn answer_h2(
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             response
         }
-        (Serves::GrpcAndHttp, false) | (Serves::HttpOnly | Serves::Metrics, _) => {
+        (Serves::GrpcAndHttp, false) | (Serves::HttpOnly | Serves::Metrics | Serves::Peer, _) => {
             shared.http.respond(request, via).await
         }
     }

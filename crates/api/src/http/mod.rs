@@ -2,6 +2,7 @@
 
 mod access;
 mod health;
+mod peer;
 mod variables;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use server::{SERVER_VERSION, Server};
 
 use self::access::Access;
 use self::health::HealthMetrics;
+pub(crate) use self::peer::PeerRoutes;
 use crate::config::ApiConfig;
 use crate::connection::{HttpService, Via};
 use crate::grpc::Body;
@@ -85,21 +87,10 @@ impl Shared {
                 self.checks(path, request).await
             }
             _ if via == Via::Metrics => not_found(),
-            "/version" => self.version(request),
+            "/version" => version(&self.server, request),
             "/debug/vars" => json(self.variables()),
             _ => not_found(),
         }
-    }
-
-    fn version(&self, request: &Request<Incoming>) -> Response<Body> {
-        if request.method() != Method::GET {
-            return method_not_allowed();
-        }
-        let cluster = self.server.cluster().version().map_or("not_decided".to_owned(), |v| v.to_string());
-        let storage = self.server.storage_version().map_or("unknown".to_owned(), |v| v.to_string());
-        json(format!(
-            r#"{{"etcdserver":"{SERVER_VERSION}","etcdcluster":"{cluster}","storage":"{storage}"}}"#
-        ))
     }
 
     fn metrics(&self, request: &Request<Incoming>) -> Response<Body> {
@@ -127,6 +118,15 @@ impl Shared {
         *response.body_mut() = Body::Http(text.into());
         response
     }
+}
+
+fn version(server: &Server, request: &Request<Incoming>) -> Response<Body> {
+    if request.method() != Method::GET {
+        return method_not_allowed();
+    }
+    let cluster = server.cluster().version().map_or("not_decided".to_owned(), |v| v.to_string());
+    let storage = server.storage_version().map_or("unknown".to_owned(), |v| v.to_string());
+    json(format!(r#"{{"etcdserver":"{SERVER_VERSION}","etcdcluster":"{cluster}","storage":"{storage}"}}"#))
 }
 
 fn json(body: String) -> Response<Body> {
