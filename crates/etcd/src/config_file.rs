@@ -65,8 +65,18 @@ pub fn parse(text: &str) -> Result<Settings, FileError> {
         let Some((path, value)) = lookup(flag, &top) else { continue };
         set(flag, (flag.slot)(&mut settings), &value, &path)?;
     }
+    if let Some(value) = top.get("client-transport-security").and_then(|section| section.get("allowed-cn"))
+        && !value.is_null()
+    {
+        let path = "client-transport-security.allowed-cn";
+        let names = list(value).ok_or_else(|| invalid(mismatch(value, path, "[]string")))?;
+        settings.client_tls.allowed_cn = names;
+    }
     for (key, value) in &top {
         read_retired(key, value, &mut settings)?;
+        if !is_known(key) {
+            settings.unknown_keys.push(key.clone());
+        }
         settings.explicit.insert(key.clone());
     }
     if settings.self_signed_cert_validity == 0 {
@@ -80,6 +90,15 @@ pub fn parse(text: &str) -> Result<Settings, FileError> {
         settings.initial_cluster.clear();
     }
     Ok(settings)
+}
+
+fn is_known(key: &str) -> bool {
+    let first = |flag: &Flag| match flag.file_key {
+        FileKey::Same => Some(flag.name),
+        FileKey::At(path) => path.first().copied(),
+        FileKey::None => None,
+    };
+    retired::file_successor(key).is_some() || FLAGS.iter().any(|flag| first(flag) == Some(key))
 }
 
 /// The value of `flag` in the file with the path that error texts show; `None` when absent or null.
@@ -277,6 +296,7 @@ unknown: whatever
         assert!(settings.socket_reuse_port);
         assert_eq!(settings.snapshot_catchup_entries, 9);
         assert_eq!(settings.advertise_client_urls.len(), 1);
+        assert_eq!(settings.unknown_keys, ["unknown"]);
     }
 
     #[test]

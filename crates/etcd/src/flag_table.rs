@@ -511,7 +511,7 @@ pub const FLAGS: &[Flag] = &[
     Flag::new(
         "peer-cert-allowed-cn",
         Section::Security,
-        |s| Slot::List(&mut s.peer_cert_allowed_cn),
+        |s| Slot::List(&mut s.peer_tls.allowed_cn),
         "Common names of which a peer certificate must carry one.",
     )
     .in_file(&["peer-transport-security", "allowed-cn"]),

@@ -150,6 +150,10 @@ fn check(mut settings: Settings) -> Result<Settings, Failure> {
             Failure::Exit(Exit(2))
         }
     })?;
+    for key in &settings.unknown_keys {
+        // Compat: etcd reads over them without a word.
+        log!(Level::Warn, "ignored an unknown key of the configuration file", "key" => key);
+    }
     let result = validation::check(&settings);
     for warning in warnings {
         log!(Level::Warn, &warning);

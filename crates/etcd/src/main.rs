@@ -2,10 +2,14 @@
 //!
 //! The way of a start: [`invocation`] turns arguments, `ETCD_*` variables or a config file into
 //! [`settings`], by way of the one [`flag_table`]; [`validation`] refuses what makes no sense or is not
-//! built.
+//! built. [`start`] then binds sockets, starts a [`server::Member`] and serves it until a signal comes.
 
+mod banner;
 mod command_line;
 mod config_file;
+mod data_dir;
+mod default_host;
+mod edge_config;
 mod environment;
 mod feature_gates;
 mod flag;
@@ -15,9 +19,13 @@ mod go_value;
 mod help;
 mod invocation;
 mod logging;
+mod member_config;
+mod notify;
 mod retention;
 mod retired;
 mod settings;
+mod signals;
+mod start;
 mod url;
 mod validation;
 mod version;
@@ -44,7 +52,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     match invocation::settle(&arguments) {
-        Ok(_settings) => ExitCode::SUCCESS,
+        Ok(settings) => start::run(settings),
         Err(invocation::Exit(code)) => ExitCode::from(code),
     }
 }

@@ -6,16 +6,17 @@ use crate::go_duration::GoDuration;
 use crate::go_value::quote;
 use crate::settings::Settings;
 
-/// Compaction that the member starts by itself.
+/// History that compaction by itself leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AutoCompaction {
+pub enum Retention {
+    /// Nothing is compacted.
     Off,
-    Periodic(Duration),
-    Revision(u64),
+    Period(Duration),
+    Revisions(u64),
 }
 
 /// Reads `--auto-compaction-retention` by the rules of its mode: a bare number is hours or revisions.
-pub fn auto_compaction(settings: &Settings) -> Result<AutoCompaction, String> {
+pub fn read(settings: &Settings) -> Result<Retention, String> {
     let text =
         if settings.auto_compaction_retention.is_empty() { "0" } else { &settings.auto_compaction_retention };
     let number = text.parse::<i64>().ok().filter(|number| *number >= 0);
@@ -30,14 +31,14 @@ pub fn auto_compaction(settings: &Settings) -> Result<AutoCompaction, String> {
         })?,
     };
     match retention.0 {
-        0 => Ok(AutoCompaction::Off),
+        0 => Ok(Retention::Off),
         negative if negative < 0 => Err(format!(
             "error parsing CompactionRetention: a negative retention keeps nothing: {}",
             quote(text)
         )),
         // Compat: a duration in revision mode counts its nanoseconds as revisions.
-        count if revision_mode => Ok(AutoCompaction::Revision(count.unsigned_abs())),
-        nanos => Ok(AutoCompaction::Periodic(Duration::from_nanos(nanos.unsigned_abs()))),
+        count if revision_mode => Ok(Retention::Revisions(count.unsigned_abs())),
+        nanos => Ok(Retention::Period(Duration::from_nanos(nanos.unsigned_abs()))),
     }
 }
 
@@ -53,13 +54,13 @@ mod tests {
                 auto_compaction_retention: retention.to_owned(),
                 ..Settings::default()
             };
-            auto_compaction(&settings)
+            super::read(&settings)
         };
-        assert_eq!(read("periodic", "0"), Ok(AutoCompaction::Off));
-        assert_eq!(read("periodic", ""), Ok(AutoCompaction::Off));
-        assert_eq!(read("periodic", "2"), Ok(AutoCompaction::Periodic(Duration::from_secs(7200))));
-        assert_eq!(read("periodic", "5m"), Ok(AutoCompaction::Periodic(Duration::from_secs(300))));
-        assert_eq!(read("revision", "1000"), Ok(AutoCompaction::Revision(1000)));
+        assert_eq!(read("periodic", "0"), Ok(Retention::Off));
+        assert_eq!(read("periodic", ""), Ok(Retention::Off));
+        assert_eq!(read("periodic", "2"), Ok(Retention::Period(Duration::from_secs(7200))));
+        assert_eq!(read("periodic", "5m"), Ok(Retention::Period(Duration::from_secs(300))));
+        assert_eq!(read("revision", "1000"), Ok(Retention::Revisions(1000)));
         assert_eq!(
             read("periodic", "x"),
             Err("error parsing CompactionRetention: time: invalid duration \"x\"".to_owned())

@@ -19,6 +19,8 @@ pub struct Settings {
     pub explicit: BTreeSet<String>,
     /// Gates set under the name of an old flag, with that name. They join `feature_gates` when all is read.
     pub retired_gates: BTreeMap<&'static str, (String, bool)>,
+    /// Top-level keys of the config file that mean nothing here.
+    pub unknown_keys: Vec<String>,
 
     pub name: String,
     pub data_dir: String,
@@ -83,7 +85,6 @@ pub struct Settings {
 
     pub client_tls: TlsSettings,
     pub peer_tls: TlsSettings,
-    pub peer_cert_allowed_cn: Vec<String>,
     pub peer_skip_client_san_verification: bool,
     pub self_signed_cert_validity: u64,
     pub cipher_suites: Vec<String>,
@@ -140,6 +141,8 @@ pub struct TlsSettings {
     pub client_cert_auth: bool,
     pub trusted_ca_file: String,
     pub crl_file: String,
+    /// The client side's can only be set in the config file.
+    pub allowed_cn: Vec<String>,
     pub allowed_hostname: Vec<String>,
     pub auto_tls: bool,
 }
@@ -157,6 +160,7 @@ impl Default for Settings {
         Settings {
             explicit: BTreeSet::new(),
             retired_gates: BTreeMap::new(),
+            unknown_keys: Vec::new(),
             name: DEFAULT_NAME.to_owned(),
             data_dir: String::new(),
             wal_dir: String::new(),
@@ -216,7 +220,6 @@ impl Default for Settings {
             v2_deprecation: "write-only".to_owned(),
             client_tls: TlsSettings::default(),
             peer_tls: TlsSettings::default(),
-            peer_cert_allowed_cn: Vec::new(),
             peer_skip_client_san_verification: false,
             self_signed_cert_validity: 1,
             cipher_suites: Vec::new(),
