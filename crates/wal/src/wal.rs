@@ -21,8 +21,8 @@ pub struct Options {
     /// rest at the end of a full segment would pass for a torn record.
     pub segment_bytes: u64,
     /// How far ahead of the records space that was only reserved is overwritten with zeros, in the same
-    /// write. Flushing into written space costs about a third less, and a flush of 64 KiB no more than one
-    /// of 4 KiB, so this pays a conversion once per 64 KiB instead of on every flush.
+    /// write. Space that was written once needs no change of the file's map when it is flushed again, and a
+    /// flush of 64 KiB costs hardly more than one of 4 KiB: so the map changes once per 64 KiB, not every time.
     pub zero_ahead_bytes: u64,
 }
 

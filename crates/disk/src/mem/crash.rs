@@ -7,6 +7,7 @@
 //! - changes of one directory's names in their order (file systems journal them so), but independently of
 //!   other directories and of the data: a name may survive while the file behind it is still empty.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::MemDisk;
@@ -161,53 +162,29 @@ impl Crash {
 /// For each operation, whether it is certain to be on the disk after all of `ops` were asked for.
 fn durable(ops: &[Op]) -> Vec<bool> {
     let mut durable = vec![false; ops.len()];
-    let mut doubted: Vec<usize> = Vec::new();
+    // Operations that the next sync of this file or directory will make certain.
+    let mut waiting: BTreeMap<InodeId, Vec<usize>> = BTreeMap::new();
     for (at, op) in ops.iter().enumerate() {
         match op {
-            Op::Sync { inode } => {
-                for before in 0..at {
-                    if touches_data(&ops[before], *inode) && !doubted.contains(&before) {
-                        durable[before] = true;
-                    }
+            Op::Write { inode, .. } | Op::SetLen { inode, .. } => waiting.entry(*inode).or_default().push(at),
+            Op::Create { dir, .. } | Op::Remove { dir, .. } => waiting.entry(*dir).or_default().push(at),
+            Op::Rename { from_dir, to_dir, .. } => {
+                waiting.entry(*from_dir).or_default().push(at);
+                waiting.entry(*to_dir).or_default().push(at);
+            }
+            Op::Sync { inode: synced } | Op::SyncDir { dir: synced } => {
+                for before in waiting.remove(synced).unwrap_or_default() {
+                    durable[before] = true;
                 }
                 durable[at] = true;
             }
             Op::SyncFailed { inode } => {
-                doubted.extend((0..at).filter(|&b| touches_data(&ops[b], *inode) && !durable[b]));
+                waiting.remove(inode);
                 durable[at] = true;
             }
-            Op::SyncDir { dir } => {
-                for before in 0..at {
-                    if touches_names(&ops[before], *dir) {
-                        durable[before] = true;
-                    }
-                }
-                durable[at] = true;
-            }
-            Op::Create { .. }
-            | Op::Write { .. }
-            | Op::SetLen { .. }
-            | Op::Rename { .. }
-            | Op::Remove { .. } => {}
         }
     }
     durable
-}
-
-fn touches_data(op: &Op, file: InodeId) -> bool {
-    matches!(op, Op::Write { inode, .. } | Op::SetLen { inode, .. } if *inode == file)
-}
-
-fn touches_names(op: &Op, wanted: InodeId) -> bool {
-    match op {
-        Op::Create { dir, .. } | Op::Remove { dir, .. } => *dir == wanted,
-        Op::Rename { from_dir, to_dir, .. } => *from_dir == wanted || *to_dir == wanted,
-        Op::Write { .. }
-        | Op::SetLen { .. }
-        | Op::Sync { .. }
-        | Op::SyncFailed { .. }
-        | Op::SyncDir { .. } => false,
-    }
 }
 
 fn units(op: &Op, pending: &mut Vec<Pending>) {
