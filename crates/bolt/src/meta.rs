@@ -201,9 +201,17 @@ fn is_unborn(file: &dyn File, file_size_bytes: u64) -> Result<bool> {
 mod tests {
     use super::*;
 
-    /// Golden: the checksum of a file made by bbolt with 4 KiB pages.
+    /// Golden: bbolt 1.5.0 makes the same checksums for a new file with 4 KiB pages, and the same file.
     #[test]
-    fn a_meta_page_reads_back() {
+    fn the_first_pages_are_those_of_bbolt() {
+        let pages = first_pages(4096);
+        assert_eq!(pages.len(), 4 * 4096);
+        assert_eq!(pages[72..80], [0xee, 0xfd, 0x89, 0x46, 0x11, 0x6e, 0x51, 0x07]);
+        assert_eq!(pages[4168..4176], [0x0f, 0x48, 0x79, 0x51, 0x1a, 0x35, 0x4c, 0x26]);
+    }
+
+    #[test]
+    fn a_meta_page_reads_back_and_a_damaged_one_does_not() {
         let meta = Meta { page_size: 4096, root: 3, root_sequence: 7, freelist: 2, high_water: 4, txid: 9 };
         let page = meta.encode(1);
         assert_eq!(page.len(), 4096);

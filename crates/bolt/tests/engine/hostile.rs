@@ -106,7 +106,7 @@ fn on_disk(bytes: &[u8]) -> MemDisk {
 }
 
 proptest! {
-    #![proptest_config(cases(400))]
+    #![proptest_config(cases(250))]
 
     #[test]
     fn flipped_bytes_never_panic(

@@ -248,7 +248,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(cases(60))]
+    #![proptest_config(cases(40))]
 
     #[test]
     fn transactions_equal_the_model(
