@@ -20,6 +20,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error that stands for a member's reason to cancel a watch.
+    pub fn canceled_watch(reason: &str) -> Error {
+        Status::failed_precondition(reason).into()
+    }
+
     /// The gRPC code, for errors that have one.
     pub fn code(&self) -> Option<Code> {
         match self {

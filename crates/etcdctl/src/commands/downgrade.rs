@@ -1,0 +1,76 @@
+//! `downgrade`: the cluster back to the version before.
+
+use proto::etcdserverpb::DowngradeRequest;
+use proto::etcdserverpb::downgrade_request::DowngradeAction;
+
+use crate::cli::command::{Command, Group, Invocation};
+use crate::connection::Session;
+use crate::exit::{Exit, Outcome};
+use crate::output::Answer;
+
+pub static DOWNGRADE: Command = Command {
+    name: "downgrade",
+    usage: "downgrade <TARGET_VERSION>",
+    short: "Downgrade related commands. Use `etcdctl downgrade --help` to see subcommands",
+    long: "Downgrade related commands",
+    group: Some(Group::Maintenance),
+    subcommands: &[&CANCEL, &ENABLE, &VALIDATE],
+    ..Command::EMPTY
+};
+
+static CANCEL: Command = Command {
+    name: "cancel",
+    usage: "cancel",
+    short: "Cancel the ongoing downgrade action to cluster",
+    run: Some(|invocation| {
+        Box::pin(async move { ask(invocation, DowngradeAction::Cancel, "cancel", String::new()).await })
+    }),
+    ..Command::EMPTY
+};
+
+static ENABLE: Command = Command {
+    name: "enable",
+    usage: "enable <TARGET_VERSION>",
+    short: "Start a downgrade action to cluster",
+    run: Some(|invocation| {
+        Box::pin(async move {
+            let target = target(&invocation)?;
+            ask(invocation, DowngradeAction::Enable, "enable", target).await
+        })
+    }),
+    ..Command::EMPTY
+};
+
+static VALIDATE: Command = Command {
+    name: "validate",
+    usage: "validate <TARGET_VERSION>",
+    short: "Validate downgrade capability before starting downgrade",
+    run: Some(|invocation| {
+        Box::pin(async move {
+            let target = target(&invocation)?;
+            ask(invocation, DowngradeAction::Validate, "validate", target).await
+        })
+    }),
+    ..Command::EMPTY
+};
+
+fn target(invocation: &Invocation) -> Result<String, Exit> {
+    match &invocation.args[..] {
+        [] => Err(Exit::bad_args("TARGET_VERSION not provided")),
+        [target] if target.is_empty() => Err(Exit::bad_args("target version not provided")),
+        [target] => Ok(String::from_utf8_lossy(target).into_owned()),
+        _ => Err(Exit::bad_args("too many arguments")),
+    }
+}
+
+async fn ask(
+    mut invocation: Invocation,
+    kind: DowngradeAction,
+    action: &'static str,
+    version: String,
+) -> Outcome {
+    let session = Session::new(&mut invocation, &[])?;
+    let request = DowngradeRequest { action: kind.into(), version };
+    let response = &session.timed_client().await?.downgrade(request).await?;
+    session.format.print(&Answer::Downgrade { action, response })
+}
