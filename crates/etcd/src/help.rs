@@ -43,9 +43,11 @@ pub fn flags() -> String {
             if is_gates {
                 list_gates(&mut out);
             }
-            if let Support::Refused { why, .. } = flag.support {
-                let _ = writeln!(out, "    Not supported by this release: {why}.");
-            }
+            let _ = match flag.support {
+                Support::Wired => Ok(()),
+                Support::Inert(why) => writeln!(out, "    Without effect: {why}."),
+                Support::Refused { why, .. } => writeln!(out, "    Not supported by this release: {why}."),
+            };
         }
     }
     out.push_str("\nAn unsafe flag may break what the consensus protocol promises.\n");

@@ -13,10 +13,6 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    pub fn is_secure(self) -> bool {
-        matches!(self, Scheme::Https | Scheme::Unixs)
-    }
-
     pub fn is_unix(self) -> bool {
         matches!(self, Scheme::Unix | Scheme::Unixs)
     }

@@ -1,0 +1,196 @@
+//! The process as supervisors and scripts meet it: exit codes, texts, readiness, signals.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// A machine under load may take its time; nothing waits this long when all is well.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The binary with an environment of its own.
+fn etcd(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_etcd"));
+    command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    etcd(arguments).output().expect("the binary starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn version_is_four_lines_on_stdout() {
+    let output = run(&["--version"]);
+    assert_eq!(output.status.code(), Some(0));
+    let lines: Vec<String> = text(&output.stdout).lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), 4);
+    assert_eq!(lines[0], "etcd Version: 3.7.3");
+    assert!(lines[1].starts_with("Git SHA: ") && lines[2].starts_with("Go Version: rustc "));
+    assert!(lines[3].starts_with("Go OS/Arch: linux/"));
+}
+
+#[test]
+fn help_goes_to_both_outputs_and_succeeds() {
+    let output = run(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stderr).starts_with("Usage:"));
+    let flags = text(&output.stdout);
+    assert!(flags.lines().any(|line| line.trim_start().starts_with("--unsafe-no-fsync ")));
+}
+
+/// Codes and texts seen from etcd 3.7.3, where it has the case.
+#[test]
+fn mistakes_have_gos_exit_codes() {
+    for (arguments, code, wanted) in [
+        (&["--foo"][..], 2, "flag provided but not defined: -foo\nUsage:"),
+        (
+            &["--heartbeat-interval=x"],
+            2,
+            "invalid value \"x\" for flag -heartbeat-interval: parse error\nUsage:",
+        ),
+        (&["--log-level=x"], 2, "panic: unrecognized level: \"x\""),
+        (&["stray"], 1, r#""error":"\"stray\" is not a valid flag""#),
+        (&["--heartbeat-interval=0"], 1, r#""error":"--heartbeat-interval must be >0 (set to 0ms)""#),
+        (&["--config-file=/nonexistent"], 1, "open /nonexistent: no such file or directory"),
+        (&["--listen-client-urls=http://127.0.0.1:0"], 1, "advertise client URLs are not set"),
+        (&["--force-new-cluster"], 1, "not support"),
+        (&["gateway"], 1, "not built"),
+    ] {
+        let output = run(arguments);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(wanted), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_variable_beside_its_flag_is_fatal() {
+    let output = etcd(&["--name=a"]).env("ETCD_NAME", "a").output().expect("the binary starts");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains(r#""level":"fatal""#) && stderr.contains("ETCD_NAME"), "{stderr}");
+}
+
+/// A running member whose clients come over a unix socket, so that no test takes a port from another.
+struct Running {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Running {
+    /// Starts and waits until the member tells its supervisor that it is ready.
+    fn start(dir: tempfile::TempDir, more: &[&str]) -> Running {
+        let notified = dir.path().join("notify");
+        let _ = std::fs::remove_file(&notified);
+        let supervisor = UnixDatagram::bind(&notified).expect("bound");
+        supervisor.set_read_timeout(Some(PATIENCE)).expect("set");
+        let clients = format!("unix://{}", dir.path().join("clients").display());
+        let data_dir = dir.path().join("data").display().to_string();
+        let mut arguments = vec![
+            "--name=m",
+            "--data-dir",
+            &data_dir,
+            "--listen-client-urls",
+            &clients,
+            "--advertise-client-urls",
+            &clients,
+            "--listen-peer-urls=http://127.0.0.1:0",
+            "--initial-advertise-peer-urls=http://127.0.0.1:2380",
+            "--unsafe-no-fsync",
+            "--heartbeat-interval=10",
+            "--election-timeout=50",
+            "--log-level=debug",
+        ];
+        arguments.extend(more);
+        let child = etcd(&arguments)
+            .env("NOTIFY_SOCKET", &notified)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut running = Running { child, dir };
+        let mut message = [0; 64];
+        match supervisor.recv(&mut message) {
+            Ok(len) => assert_eq!(&message[..len], b"READY=1"),
+            Err(error) => panic!("not ready ({error}): {}", running.end(Signal::KILL).1.join("\n")),
+        }
+        running
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = UnixStream::connect(self.dir.path().join("clients")).expect("the socket is there");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        answer
+    }
+
+    /// The signal that ended the process, and its log.
+    fn end(&mut self, signal: Signal) -> (Option<i32>, Vec<String>) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+        let log = BufReader::new(self.child.stderr.take().expect("piped"));
+        let log = log.lines().map(|line| line.expect("text")).collect();
+        (self.child.wait().expect("it ends").signal(), log)
+    }
+}
+
+fn check_record(line: &str) -> Value {
+    let record: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    for field in ["level", "ts", "caller", "msg"] {
+        assert!(record[field].is_string(), "{field}: {line}");
+    }
+    assert_ne!(record["level"], "error", "{line}");
+    record
+}
+
+#[test]
+fn a_member_is_ready_serves_and_ends_by_the_signal() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut running = Running::start(dir, &["--experimental-initial-corrupt-check=true"]);
+    assert!(running.get("/health").ends_with(r#"{"health":"true","reason":""}"#));
+    assert!(running.get("/version").contains(r#""etcdserver":"3.7.3""#));
+    assert!(running.dir.path().join("data/member/wal").is_dir());
+    let (signal, log) = running.end(Signal::TERM);
+    assert_eq!(signal, Some(Signal::TERM.as_raw()), "{}", log.join("\n"));
+    let messages: Vec<String> =
+        log.iter().map(|line| check_record(line)["msg"].as_str().unwrap_or_default().to_owned()).collect();
+    for wanted in ["ready to serve client requests", "received signal; shutting down", "closed etcd server"] {
+        assert!(messages.iter().any(|message| message == wanted), "{wanted}: {}", log.join("\n"));
+    }
+    assert!(log.iter().any(|line| line.contains(r#""snapshot-catchup-entries":5000"#)));
+
+    // Again on the same data; what bootstraps a cluster is not read now, so it may name others.
+    let dir = std::mem::replace(&mut running.dir, tempfile::tempdir().expect("a temporary directory"));
+    let mut running = Running::start(dir, &["--initial-cluster=x=http://h:1,y=http://h:2"]);
+    assert!(running.get("/health").contains("200 OK"));
+    let (signal, log) = running.end(Signal::INT);
+    assert_eq!(signal, Some(Signal::INT.as_raw()), "{}", log.join("\n"));
+    assert!(log.iter().any(|line| line.contains("server has already been initialized")));
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let url = format!("http://{}", taken.local_addr().expect("bound"));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let output = start_with(dir.path(), &["--listen-peer-urls", &url]);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("bind: address already in use"), "{stderr}");
+}
+
+fn start_with(dir: &Path, arguments: &[&str]) -> Output {
+    let data_dir = dir.join("data").display().to_string();
+    let mut all = vec!["--data-dir", &data_dir];
+    all.extend(arguments);
+    run(&all)
+}
