@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::conf_state::ConfState;
 use crate::position::{Index, NodeId};
 use crate::progress::Progress;
-use crate::quorum::{JointConfig, VoteResult};
+use crate::quorum::{JointConfig, MajorityConfig, VoteResult};
 
 /// The membership in force. Invariant: nobody is voter and learner at once; who turns from an outgoing voter
 /// into a learner waits in `learners_next`.
@@ -59,9 +59,11 @@ impl Tracker {
         }
     }
 
-    /// The only voter there is commits by itself.
-    pub fn is_singleton(&self) -> bool {
-        self.config.voters.incoming.0.len() == 1 && !self.config.voters.is_joint()
+    /// True when nobody but `id` votes, so that nobody else can lead. A leader that removed itself goes on
+    /// leading for a while and may leave one voter behind: that is not it.
+    pub fn is_only_voter(&self, id: NodeId) -> bool {
+        let MajorityConfig(voters) = &self.config.voters.incoming;
+        voters.len() == 1 && voters.contains(&id) && !self.config.voters.is_joint()
     }
 
     /// The largest index that a quorum has acknowledged.

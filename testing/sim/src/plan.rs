@@ -73,8 +73,45 @@ impl Plan {
             election_ticks: rng.pick(&[5, 10]),
             ..Config::new(1)
         };
+        let plan = Plan {
+            members,
+            founders,
+            founding: rng.pick(&[Founding::Snapshot, Founding::Entries]),
+            storage_append: rng.pick(&[StorageAppend::WhenHandedOut, StorageAppend::WhenDurable]),
+            raft,
+            loss: rng.pick(&[0, 10, 50, 200]),
+            duplication: rng.pick(&[0, 10, 100]),
+            reordering: rng.pick(&[0, 50, 300, 1000]),
+            slow_disk_speed: rng.pick(&[10, 100]),
+            weights: Weights::draw(rng),
+        };
+        if rng.chance(500) { plan.into_storm(rng) } else { plan }
+    }
+
+    /// Few members, and elections without end: where a forgotten vote or a counted old entry shows.
+    fn into_storm(mut self, rng: &mut Rng) -> Plan {
+        self.members = 3 + rng.below(3);
+        self.founders = self.members.min(3 + rng.below(3));
+        self.raft.pre_vote = rng.chance(150);
+        self.raft.check_quorum = rng.chance(150);
+        self.weights.campaign = rng.pick(&[10, 40, 150]);
+        self.weights.crash = rng.pick(&[0, 20, 80, 300]);
+        self.weights.restart = 800;
+        self.weights.partition = rng.pick(&[0, 30, 100]);
+        self.weights.heal = 60;
+        self.weights.conf_change = rng.pick(&[0, 0, 60]);
+        self
+    }
+
+    pub fn config(&self, id: NodeId, seed: u64) -> Config {
+        Config { id, seed, ..self.raft.clone() }
+    }
+}
+
+impl Weights {
+    fn draw(rng: &mut Rng) -> Weights {
         let mut maybe = |weight: u64| if rng.chance(650) { weight } else { 0 };
-        let weights = Weights {
+        Weights {
             propose: 250,
             read: 80,
             conf_change: maybe(25),
@@ -87,22 +124,6 @@ impl Plan {
             partition: maybe(10),
             heal: 12,
             slow_disk: maybe(10),
-        };
-        Plan {
-            members,
-            founders,
-            founding: rng.pick(&[Founding::Snapshot, Founding::Entries]),
-            storage_append: rng.pick(&[StorageAppend::WhenHandedOut, StorageAppend::WhenDurable]),
-            raft,
-            loss: rng.pick(&[0, 10, 50, 200]),
-            duplication: rng.pick(&[0, 10, 100]),
-            reordering: rng.pick(&[0, 50, 300, 1000]),
-            slow_disk_speed: rng.pick(&[10, 100]),
-            weights,
         }
-    }
-
-    pub fn config(&self, id: NodeId, seed: u64) -> Config {
-        Config { id, seed, ..self.raft.clone() }
     }
 }

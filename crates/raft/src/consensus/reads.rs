@@ -35,17 +35,22 @@ impl<S: Storage> Raft<S> {
     }
 
     fn read_index_as_leader(&mut self, message: Message) {
-        if self.tracker.is_singleton() {
-            self.answer_read(message, self.log.committed());
-        } else if self.has_committed_in_term() {
+        // What earlier leaders committed is not known to be committed until an entry of ours is. That goes
+        // for an only voter as well, where etcd-raft answers at once: it may have been the follower of a
+        // leader that removed itself, or have restarted with an older commit index.
+        if self.has_committed_in_term() {
             self.start_read_round(message);
         } else if self.early_reads.len() < EARLY_READS_MAX {
-            // What earlier leaders committed is not known to be committed until an entry of ours is.
             self.early_reads.push(message);
         }
     }
 
     fn start_read_round(&mut self, message: Message) {
+        // Compat: etcd-raft answers at once whenever there is one voter, even if that is somebody else.
+        if self.tracker.is_only_voter(self.id) {
+            self.answer_read(message, self.log.committed());
+            return;
+        }
         match self.config.read_only {
             ReadOnlyOption::Safe => {
                 if self.read_only.add(message, self.log.committed()) {

@@ -552,6 +552,40 @@ fn a_new_leader_s_reads_wait_for_its_first_commit() {
     assert_eq!(cluster.reads[&2][0].index, Index(2));
 }
 
+/// Found by the simulator: the one voter that was left had been elected, and the old leader read the past.
+#[test]
+fn a_leader_that_removed_itself_asks_the_voter_that_is_left() {
+    let mut cluster = Cluster::led(2);
+    cluster.node(1).propose_conf_change(&ConfChange::remove_node(1)).unwrap();
+    cluster.settle();
+    assert_eq!(cluster.role(1), Role::Leader);
+    cluster.cut = vec![1];
+    cluster.node(1).read_index(Bytes::from_static(b"r"));
+    cluster.settle();
+    assert!(cluster.reads[&1].is_empty());
+    cluster.cut.clear();
+    cluster.tick(1, 1);
+    assert_eq!(cluster.reads[&1].len(), 1);
+}
+
+#[test]
+fn an_only_voter_s_reads_wait_for_its_first_commit() {
+    let mut node = node(1, [1]);
+    node.campaign();
+    for _ in 0..2 {
+        let persist = node.ready().persist.unwrap();
+        let _ = write(&mut node, persist);
+    }
+    assert_eq!(node.basic_status().soft_state.role, Role::Leader);
+    node.read_index(Bytes::from_static(b"r"));
+    let ready = node.ready();
+    assert!(ready.read_states.is_empty());
+    let _ = write(&mut node, ready.persist.unwrap());
+    assert_eq!(node.ready().read_states[0].index, Index(1));
+    node.read_index(Bytes::from_static(b"r"));
+    assert_eq!(node.ready().read_states.len(), 1);
+}
+
 #[test]
 fn a_follower_behind_the_compaction_gets_a_snapshot() {
     let mut cluster = Cluster::led(3);
