@@ -503,7 +503,7 @@ impl World {
         if configuration.voters.is_joint() {
             if !configuration.auto_leave {
                 self.with_node(at, |node, _| drop(node.propose_conf_change_v2(&ConfChangeV2::leave_joint())));
-            } else if round % 10 == 0 {
+            } else if round.is_multiple_of(10) {
                 // Compat: a leader that could not leave, as it was handing over, tries again when it applies
                 // something.
                 self.propose(at);
