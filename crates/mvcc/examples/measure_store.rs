@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mvcc::{
-    CompactionsOnFile, FileRef, FindHint, IndexCompactionState, KeyRange, LeaseId, PrevKv, Put,
-    PutLease, PutValue, RangeQuery, ReadAt, Record, RecordSource, Restored, Revision, RevisionPair,
-    SourceError, Store, Visit, Want, hash_kv,
+    CompactionsOnFile, FileRef, FindHint, IndexCompactionState, KeyRange, LeaseId, PrevKv, Put, PutLease,
+    PutValue, RangeQuery, ReadAt, Record, RecordSource, Restored, Revision, RevisionPair, SourceError, Store,
+    Visit, Want, hash_kv,
 };
 
 #[derive(Clone, Default)]
