@@ -42,7 +42,8 @@ pub const FLAGS: &[Flag] = &[
         Section::Member,
         |s| Slot::Bool(&mut s.initial_election_tick_advance),
         "Shorten the wait for the first election after a start.",
-    ),
+    )
+    .inert("a member that is alone stands for election at once"),
     Flag::new(
         "listen-peer-urls",
         Section::Member,
@@ -346,7 +347,8 @@ pub const FLAGS: &[Flag] = &[
         Section::Clustering,
         |s| Slot::Bool(&mut s.strict_reconfig_check),
         "Refuse membership changes that would cost the quorum.",
-    ),
+    )
+    .inert("membership changes are refused until clusters of several members are built"),
     Flag::new(
         "pre-vote",
         Section::Clustering,
@@ -521,7 +523,8 @@ pub const FLAGS: &[Flag] = &[
         |s| Slot::Bool(&mut s.peer_skip_client_san_verification),
         "Do not compare a peer's address with its certificate.",
     )
-    .in_file(&["peer-transport-security", "skip-client-san-verification"]),
+    .in_file(&["peer-transport-security", "skip-client-san-verification"])
+    .inert("peers' addresses are not compared with their certificates, as none takes part in Raft yet"),
     Flag::new(
         "self-signed-cert-validity",
         Section::Security,

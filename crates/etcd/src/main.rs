@@ -26,6 +26,7 @@ mod retired;
 mod settings;
 mod signals;
 mod start;
+mod unsynced_disk;
 mod url;
 mod validation;
 mod version;

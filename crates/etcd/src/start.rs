@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use api::{BindError, Edge};
-use disk::RealDisk;
+use disk::{Disk, RealDisk};
 use server::{Config, Member, Metrics, Server, StopReason};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -16,9 +16,10 @@ use crate::edge_config;
 use crate::go_value::io_text;
 use crate::log;
 use crate::logging::{self, Level};
-use crate::member_config;
+use crate::member_config::{self, MemberData};
 use crate::settings::Settings;
 use crate::signals::{Ending, Endings};
+use crate::unsynced_disk::UnsyncedDisk;
 use crate::url::texts;
 use crate::{banner, default_host, notify};
 
@@ -47,8 +48,12 @@ async fn live(settings: &Settings) -> End {
     let data = data_dir::member_data(settings);
     let config = member_config::build(settings, data).unwrap_or_else(|error| fail(&error));
     banner::log(settings, &config, data);
+    let checks_data = config.initial_corrupt_check && data == MemberData::Present;
     let member = start(config).await;
     let server = member.server.clone();
+    if checks_data {
+        check_data(&server).await;
+    }
 
     let (stop, stopping) = watch::channel(false);
     let peers = tokio::spawn(peers.serve_peers(server.clone(), told(stopping.clone())));
@@ -96,7 +101,11 @@ async fn told(mut stop: watch::Receiver<bool>) {
 /// Reads the data directory, which may take minutes, off the threads that serve.
 async fn start(config: Config) -> Member {
     let runtime = Handle::current();
-    let starting = move || Member::start(config, Arc::new(RealDisk), Metrics::new(), &runtime);
+    let disk: Arc<dyn Disk> = match config.unsafe_no_fsync {
+        true => Arc::new(UnsyncedDisk(RealDisk)),
+        false => Arc::new(RealDisk),
+    };
+    let starting = move || Member::start(config, disk, Metrics::new(), &runtime);
     match tokio::task::spawn_blocking(starting).await {
         Ok(Ok(member)) => member,
         Ok(Err(error)) => {
@@ -105,6 +114,26 @@ async fn start(config: Config) -> Member {
             fail(&error)
         }
         Err(error) => fail(&error.to_string()),
+    }
+}
+
+/// The gate InitialCorruptCheck: every key of the history must be readable before anyone is served. There
+/// are no other members yet whose hash could be compared.
+async fn check_data(server: &Server) {
+    let id = server.member_id().to_string();
+    log!(Level::Info, "starting initial corruption check", "local-member-id" => id);
+    match server.hash_kv(None).await {
+        Ok(answer) => log!(
+            Level::Info,
+            "initial corruption checking passed; no corruption",
+            "local-member-id" => id,
+            "hash" => answer.hash
+        ),
+        Err(error) => {
+            let error = error.to_string();
+            log!(Level::Error, "checkInitialHashKV failed", "error" => error);
+            fail(&error)
+        }
     }
 }
 

@@ -141,6 +141,10 @@ fn check_authority(text: &str, authority: &str) -> Result<(), String> {
     {
         return parse_error(format!("invalid character {} in host name", quote(&bad.to_string())));
     }
+    if let Some(start) = authority.find('%').filter(|_| !authority.starts_with('[')) {
+        let escape: String = authority[start..].chars().take(3).collect();
+        return parse_error(format!("invalid URL escape {}", quote(&escape)));
+    }
     let after_host = match authority.strip_prefix('[') {
         Some(rest) => match rest.find(']') {
             Some(end) => &rest[end + 1..],
@@ -182,6 +186,10 @@ mod tests {
         assert_eq!(error(":2379"), "parse \":2379\": missing protocol scheme");
         assert_eq!(error("http://a"), "URL address does not have the form \"host:port\": http://a");
         assert_eq!(error("http://a:1/x"), "URL must not contain a path: http://a:1/x");
+        assert_eq!(
+            error("http://a%z\u{e9}:1"),
+            "parse \"http://a%z\u{e9}:1\": invalid URL escape \"%z\u{e9}\""
+        );
         assert_eq!(error("http://a:b"), "parse \"http://a:b\": invalid port \":b\" after host");
         assert_eq!(
             error("http://::1:2379"),

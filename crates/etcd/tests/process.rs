@@ -170,11 +170,17 @@ fn a_member_is_ready_serves_and_ends_by_the_signal() {
 
     // Again on the same data; what bootstraps a cluster is not read now, so it may name others.
     let dir = std::mem::replace(&mut running.dir, tempfile::tempdir().expect("a temporary directory"));
-    let mut running = Running::start(dir, &["--initial-cluster=x=http://h:1,y=http://h:2"]);
+    let mut running = Running::start(
+        dir,
+        &["--initial-cluster=x=http://h:1,y=http://h:2", "--feature-gates=InitialCorruptCheck=true"],
+    );
     assert!(running.get("/health").contains("200 OK"));
     let (signal, log) = running.end(Signal::INT);
     assert_eq!(signal, Some(Signal::INT.as_raw()), "{}", log.join("\n"));
-    assert!(log.iter().any(|line| line.contains("server has already been initialized")));
+    for wanted in ["server has already been initialized", "initial corruption checking passed; no corruption"]
+    {
+        assert!(log.iter().any(|line| line.contains(wanted)), "{wanted}: {}", log.join("\n"));
+    }
 }
 
 #[test]
