@@ -70,7 +70,6 @@ pub struct Replicator {
     reads: VecDeque<ReadRound>,
     read_counter: u64,
     compacted: u64,
-    applied: u64,
     role: Option<SoftState>,
 }
 
@@ -101,7 +100,6 @@ impl Replicator {
             reads: VecDeque::new(),
             read_counter: 0,
             compacted,
-            applied: compacted,
             role: None,
         }
     }
@@ -164,16 +162,8 @@ impl Replicator {
                 let conf_state = self.node.apply_conf_change(change);
                 // The apply thread is gone only when the member stops.
                 reply.send(conf_state).ok();
-                self.fast_forward_after_conf_change();
             }
             RaftInput::Stop => unreachable!("the loop takes it out"),
-        }
-    }
-
-    /// The entry that makes a lone member a voter is applied after its start.
-    fn fast_forward_after_conf_change(&mut self) {
-        if self.shared.raft.leader().is_none() {
-            self.fast_forward();
         }
     }
 
@@ -324,7 +314,10 @@ impl Replicator {
     /// Tells the core, and drops what the in-memory log holds beyond the catch-up distance.
     fn note_applied(&mut self, index: u64, conf_state: ConfState) {
         self.node.applied(Index(index));
-        self.applied = index;
+        // Applying the entry that makes a lone member a voter lets it lead; before, it may not ask to.
+        if self.node.basic_status().soft_state == (SoftState { leader: None, role: Role::Follower }) {
+            self.fast_forward();
+        }
         let keep = self.shared.config.snapshot_catchup_entries;
         let target = index.saturating_sub(keep);
         if target < self.compacted + MEMORY_COMPACTION_STEP {

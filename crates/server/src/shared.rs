@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_channel::Sender;
 use lease::{Lessor, Now};
 use membership::{Cluster, ClusterId, MemberId, Version};
-use mvcc::{MvccError, ReadAt, Revision, View, ViewCell};
+use mvcc::{CompactionHashes, MvccError, ReadAt, Revision, View, ViewCell};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -39,6 +39,8 @@ pub struct Shared {
     /// Copies that the apply thread publishes whenever its own change.
     pub cluster: ArcSwap<Cluster>,
     pub alarms: ArcSwap<Alarms>,
+    /// Written by compactions; HashKV at their revisions answers from it.
+    pub compaction_hashes: Mutex<CompactionHashes>,
     pub storage_version: ArcSwapOption<Version>,
     pub raft: RaftProgress,
     pub file: FileProgress,
@@ -97,8 +99,12 @@ impl Shared {
     }
 
     pub fn hash_kv(&self, view: &View, at: Option<Revision>) -> Result<HashKvAnswer, Error> {
+        let kept = at.and_then(|at| self.compaction_hashes.lock().get(at));
         let read_at = at.map_or(ReadAt::Latest, ReadAt::Revision);
-        let hashed = mvcc::hash_kv(view, read_at).map_err(|error| self.read_error(error))?;
+        let hashed = match kept {
+            Some(hash) => hash,
+            None => mvcc::hash_kv(view, read_at).map_err(|error| self.read_error(error))?,
+        };
         Ok(HashKvAnswer {
             hash: hashed.hash,
             compact_revision: hashed.compact_revision.map_or(-1, Revision::to_wire),

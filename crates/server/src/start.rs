@@ -186,6 +186,7 @@ fn share(
         lessor: Mutex::new(lessor),
         cluster: ArcSwap::from_pointee(booted.state.cluster.clone()),
         alarms: ArcSwap::from_pointee(booted.state.alarms.clone()),
+        compaction_hashes: Mutex::default(),
         storage_version: ArcSwapOption::new(booted.storage_version.map(Arc::new)),
         raft,
         file: FileProgress::default(),

@@ -1,5 +1,7 @@
 //! Deleting what a compaction no longer keeps, a slice at a time.
 
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mvcc::{CompactionJob, CompactionPlan, Revision, compact_revision_to_bytes};
@@ -7,20 +9,55 @@ use tokio::sync::oneshot;
 
 use super::schema::{Bucket, Buckets, FINISHED_COMPACT, Write};
 use super::{Backend, Batch};
-use crate::shared::unix_time;
+use crate::shared::{Shared, unix_time};
 
 /// A compaction under way.
 pub struct Compaction {
-    job: CompactionJob,
+    step: Step,
     started: Duration,
     deleted: u64,
     /// When the next slice may begin: the pauses leave the disk to others.
     pub next_slice: Duration,
 }
 
+enum Step {
+    /// The records up to the compact revision are hashed before the first is deleted: members compare such
+    /// hashes, and later they could no longer be computed.
+    Hashing(JoinHandle<CompactionPlan>),
+    Deleting(CompactionJob),
+}
+
+/// How often a hash under way is looked at.
+const HASH_POLL: Duration = Duration::from_millis(5);
+
 impl Compaction {
-    pub fn new(plan: CompactionPlan, now: Duration) -> Compaction {
-        Compaction { job: plan.into_job(), started: now, deleted: 0, next_slice: now }
+    /// Goes on where a restart interrupted. Part of the records is gone, so there is nothing to hash.
+    pub fn resume(plan: CompactionPlan, now: Duration) -> Compaction {
+        Compaction { step: Step::Deleting(plan.into_job()), started: now, deleted: 0, next_slice: now }
+    }
+
+    fn begin(plan: CompactionPlan, shared: Arc<Shared>) -> Compaction {
+        let now = shared.clock.elapsed();
+        let view = shared.views.load();
+        let hasher = thread::spawn(move || {
+            let started = Instant::now();
+            match plan.hash(&view) {
+                Ok(hash) => {
+                    let took = started.elapsed();
+                    tracing::info!(
+                        hash = hash.hash,
+                        compact_revision = plan.revision().get(),
+                        took = ?took,
+                        "storing new hash"
+                    );
+                    shared.metrics.mvcc.hash_rev_duration.observe(took.as_secs_f64());
+                    shared.compaction_hashes.lock().insert(hash);
+                }
+                Err(error) => shared.fail(format!("hash records for compaction: {error}")),
+            }
+            plan
+        });
+        Compaction { step: Step::Hashing(hasher), started: now, deleted: 0, next_slice: now }
     }
 }
 
@@ -29,7 +66,7 @@ impl Backend {
         if self.compaction.is_some() {
             self.next_compactions.push_back(plan);
         } else {
-            self.compaction = Some(Compaction::new(plan, self.shared.clock.elapsed()));
+            self.compaction = Some(Compaction::begin(plan, self.shared.clone()));
         }
     }
 
@@ -44,10 +81,20 @@ impl Backend {
     fn compact_slice(&mut self) -> bolt::Result<()> {
         let Some(mut compaction) = self.compaction.take() else { return Ok(()) };
         let pause = Instant::now();
-        let limit = self.shared.config.compaction_batch_limit;
-        let slice = compaction.job.next_slice(limit).to_vec();
+        let mut job = match compaction.step {
+            Step::Hashing(hasher) if !hasher.is_finished() => {
+                compaction.step = Step::Hashing(hasher);
+                compaction.next_slice = self.shared.clock.elapsed() + HASH_POLL;
+                self.compaction = Some(compaction);
+                return Ok(());
+            }
+            Step::Hashing(hasher) => hasher.join().expect("hashing does not panic").into_job(),
+            Step::Deleting(job) => job,
+        };
+        let slice = job.next_slice(self.shared.config.compaction_batch_limit).to_vec();
         if slice.is_empty() {
-            return self.finish_compaction(compaction);
+            let took = self.shared.clock.elapsed() - compaction.started;
+            return self.finish_compaction(job.revision(), compaction.deleted, took);
         }
         let mut tx = self.db.begin_write()?;
         let buckets = Buckets::open(&mut tx)?;
@@ -56,6 +103,7 @@ impl Backend {
         }
         tx.commit()?;
         self.rebase_views()?;
+        compaction.step = Step::Deleting(job);
         compaction.deleted += slice.len() as u64;
         compaction.next_slice = self.shared.clock.elapsed() + self.shared.config.compaction_sleep_interval;
         let metrics = &self.shared.metrics.mvcc;
@@ -66,8 +114,7 @@ impl Backend {
     }
 
     /// Records that nothing of the compaction is left to do, so that a restart does not resume it.
-    fn finish_compaction(&mut self, compaction: Compaction) -> bolt::Result<()> {
-        let revision = compaction.job.revision();
+    fn finish_compaction(&mut self, revision: Revision, deleted: u64, took: Duration) -> bolt::Result<()> {
         let write = Write::meta(FINISHED_COMPACT, compact_revision_to_bytes(revision).to_vec());
         let applied = super::applied(&self.db.begin_read())?;
         self.waiting.push(Batch {
@@ -78,11 +125,10 @@ impl Backend {
             compaction: None,
         });
         self.fold()?;
-        let took = self.shared.clock.elapsed() - compaction.started;
         let metrics = &self.shared.metrics.mvcc;
         metrics.db_compaction_total.observe(took.as_secs_f64() * 1000.0);
         metrics.db_compaction_last.set(unix_time().as_secs() as i64);
-        self.log_finished(revision, compaction.deleted, took);
+        self.log_finished(revision, deleted, took);
         if let Some(plan) = self.next_compactions.pop_front() {
             self.start_compaction(plan);
         }

@@ -103,7 +103,7 @@ impl Backend {
         to_log: Sender<LogInput>,
         unfinished_compaction: Option<mvcc::CompactionPlan>,
     ) -> Backend {
-        let compaction = unfinished_compaction.map(|plan| Compaction::new(plan, shared.clock.elapsed()));
+        let compaction = unfinished_compaction.map(|plan| Compaction::resume(plan, shared.clock.elapsed()));
         Backend {
             db,
             path,
