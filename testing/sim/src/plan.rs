@@ -35,6 +35,8 @@ pub struct Plan {
     pub reordering: u64,
     /// Per mille of disk events that a slow disk carries out.
     pub slow_disk_speed: u64,
+    /// Two members campaign at once, and crashed ones are back at once.
+    pub is_storm: bool,
     pub weights: Weights,
 }
 
@@ -83,6 +85,7 @@ impl Plan {
             duplication: rng.pick(&[0, 10, 100]),
             reordering: rng.pick(&[0, 50, 300, 1000]),
             slow_disk_speed: rng.pick(&[10, 100]),
+            is_storm: false,
             weights: Weights::draw(rng),
         };
         if rng.chance(500) { plan.into_storm(rng) } else { plan }
@@ -90,6 +93,7 @@ impl Plan {
 
     /// Few members, and elections without end: where a forgotten vote or a counted old entry shows.
     fn into_storm(mut self, rng: &mut Rng) -> Plan {
+        self.is_storm = true;
         self.members = 3 + rng.below(3);
         self.founders = self.members.min(3 + rng.below(3));
         self.raft.pre_vote = rng.chance(150);

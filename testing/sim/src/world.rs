@@ -200,13 +200,28 @@ impl World {
                 let to = 1 + self.rng.below(self.plan.members);
                 self.with_node(at, |node, _| node.transfer_leader(to));
             }
-            Event::Campaign => self.with_node(at, |node, _| node.campaign()),
+            Event::Campaign => {
+                self.with_node(at, |node, _| node.campaign());
+                if self.plan.is_storm && self.rng.chance(500) {
+                    self.look_at(at)?;
+                    self.pump(at)?;
+                    let rival = self.rng.index(self.members.len());
+                    self.with_node(rival, |node, _| node.campaign());
+                    self.look_at(rival)?;
+                    self.pump(rival)?;
+                }
+            }
             Event::ForgetLeader => self.with_node(at, |node, _| node.forget_leader()),
             Event::Compact => {
                 let drop_log = 1 + self.rng.below(4);
                 self.members[at].take_snapshot(drop_log);
             }
-            Event::Crash => self.crash(at),
+            Event::Crash => {
+                self.crash(at);
+                if self.plan.is_storm && self.rng.chance(500) {
+                    self.restart(at);
+                }
+            }
             Event::Restart => self.restart(at),
             Event::Partition => self.network.partition(self.plan.members, &mut self.rng),
             Event::Heal => self.network.heal(),
@@ -433,6 +448,12 @@ impl World {
         self.plan.loss = 0;
         self.plan.duplication = 0;
         self.plan.reordering = 0;
+        if !self.plan.raft.pre_vote && !self.plan.raft.check_quorum {
+            // Then nobody answers messages of an older term, and a learner that once met a later term stays
+            // deaf to the only voter for ever. etcd always checks the quorum; let the operator turn it on.
+            self.plan.raft.check_quorum = true;
+            (0..self.members.len()).for_each(|at| self.crash(at));
+        }
         let mut goal = Goal::default();
         for round in 0..RECOVERY_ROUNDS {
             if round % 20 == 0 {
