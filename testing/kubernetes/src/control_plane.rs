@@ -1,0 +1,208 @@
+//! kube-apiserver, kube-controller-manager and kube-scheduler: the real ones, over one etcd.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use base64::Engine;
+
+use crate::etcd::{Etcd, free_ports};
+use crate::failure::{During, Outcome};
+use crate::http::{Client, Identity};
+use crate::pki::Pki;
+use crate::process::Process;
+use crate::wait;
+
+const READY_LIMIT: Duration = Duration::from_secs(120);
+
+/// Interval of compactions: short, so that some fall into a run.
+const COMPACTION_INTERVAL: &str = "20s";
+
+/// Name of the key in the encryption configuration, and so in the prefix of each encrypted value.
+pub const ENCRYPTION_KEY_NAME: &str = "key1";
+
+pub struct ControlPlane {
+    pub address: SocketAddr,
+    pub kubeconfig: PathBuf,
+    admin: Identity,
+    apiserver: Process,
+    others: Vec<Process>,
+    /// Distinguishes the logs of one control plane from those of the next.
+    name: String,
+    programs: PathBuf,
+    folder: PathBuf,
+    pki: PathBuf,
+    controller_manager_config: PathBuf,
+    scheduler_config: PathBuf,
+}
+
+impl ControlPlane {
+    /// Starts an API server and waits until it is ready. The others follow with [`Self::start_controllers`].
+    pub fn start(
+        name: &str,
+        programs: &Path,
+        pki: &Pki,
+        etcd: &Etcd,
+        folder: &Path,
+    ) -> Outcome<ControlPlane> {
+        let [port] = free_ports()?;
+        let encryption = folder.join("encryption.yaml");
+        write_encryption_config(&encryption)?;
+        let file = |name: &str| pki.path(name).display().to_string();
+        let mut command = Command::new(programs.join("kube-apiserver"));
+        command.args([
+            format!("--etcd-servers={}", etcd.client_url()),
+            format!("--etcd-cafile={}", file("etcd/ca.crt")),
+            format!("--etcd-certfile={}", file("apiserver-etcd-client.crt")),
+            format!("--etcd-keyfile={}", file("apiserver-etcd-client.key")),
+            format!("--etcd-compaction-interval={COMPACTION_INTERVAL}"),
+            format!("--encryption-provider-config={}", encryption.display()),
+            "--bind-address=127.0.0.1".to_owned(),
+            format!("--secure-port={port}"),
+            // Must not be loopback; nothing ever connects to it.
+            "--advertise-address=10.255.0.1".to_owned(),
+            format!("--cert-dir={}", folder.join("apiserver").display()),
+            format!("--tls-cert-file={}", file("apiserver.crt")),
+            format!("--tls-private-key-file={}", file("apiserver.key")),
+            format!("--client-ca-file={}", file("ca.crt")),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", file("sa.pub")),
+            format!("--service-account-signing-key-file={}", file("sa.key")),
+            "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+            "--authorization-mode=Node,RBAC".to_owned(),
+            "--enable-admission-plugins=NodeRestriction".to_owned(),
+            "--allow-privileged=true".to_owned(),
+        ]);
+        // The API server compares its caches with etcd and panics where they differ.
+        command.env("KUBE_WATCHCACHE_CONSISTENCY_CHECKER", "true");
+        let logs = folder.join("logs");
+        let mut apiserver = Process::start(&format!("{name}-apiserver"), &logs, &mut command)?;
+
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let server = format!("https://{address}");
+        let admin =
+            Identity::load(address, &pki.path("ca.crt"), &pki.path("admin.crt"), &pki.path("admin.key"))?;
+        let mut client = admin.client();
+        wait::until("the API server is ready", READY_LIMIT, || {
+            apiserver.still_running()?;
+            let answer = client.get("/readyz").map_err(|error| error.to_string())?;
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
+            if answer.status == 200 { Ok(()) } else { Err(text) }
+        })?;
+        Ok(ControlPlane {
+            address,
+            kubeconfig: pki.kubeconfig("admin", &server)?,
+            admin,
+            apiserver,
+            others: Vec::new(),
+            name: name.to_owned(),
+            programs: programs.to_owned(),
+            folder: folder.to_owned(),
+            pki: pki.path(""),
+            controller_manager_config: pki.kubeconfig("controller-manager", &server)?,
+            scheduler_config: pki.kubeconfig("scheduler", &server)?,
+        })
+    }
+
+    pub fn start_controllers(&mut self) -> Outcome {
+        let [manager_port, scheduler_port] = free_ports()?;
+        let file = |name: &str| self.pki.join(name).display().to_string();
+        let logs = self.folder.join("logs");
+
+        let mut manager = Command::new(self.programs.join("kube-controller-manager"));
+        manager.args(client_flags(&self.controller_manager_config, manager_port));
+        manager.args([
+            format!("--cert-dir={}", self.folder.join("controller-manager").display()),
+            format!("--service-account-private-key-file={}", file("sa.key")),
+            format!("--root-ca-file={}", file("ca.crt")),
+            format!("--cluster-signing-cert-file={}", file("ca.crt")),
+            format!("--cluster-signing-key-file={}", file("ca.key")),
+            "--use-service-account-credentials=true".to_owned(),
+            "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+        ]);
+        let name = format!("{}-controller-manager", self.name);
+        self.others.push(Process::start(&name, &logs, &mut manager)?);
+
+        let mut scheduler = Command::new(self.programs.join("kube-scheduler"));
+        scheduler.args(client_flags(&self.scheduler_config, scheduler_port));
+        scheduler.arg(format!("--cert-dir={}", self.folder.join("scheduler").display()));
+        self.others.push(Process::start(&format!("{}-scheduler", self.name), &logs, &mut scheduler)?);
+        Ok(())
+    }
+
+    /// A client with all rights.
+    pub fn admin(&self) -> Client {
+        self.admin.client()
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.admin
+    }
+
+    /// An error when one of the programs has ended by itself.
+    pub fn still_running(&mut self) -> Result<(), String> {
+        let all = std::iter::once(&mut self.apiserver).chain(&mut self.others);
+        all.map(Process::still_running).collect()
+    }
+
+    pub fn log(&self) -> Outcome<String> {
+        fs::read_to_string(&self.apiserver.log).during(self.apiserver.log.display())
+    }
+
+    /// Sum of a counter's lines that contain every one of `labels`.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> Outcome<f64> {
+        let metrics = self.admin().get("/metrics")?;
+        let text = String::from_utf8_lossy(&metrics.body);
+        let lines = text.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
+        let wanted = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
+        Ok(wanted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    pub fn stop_controllers(&mut self) -> Outcome {
+        for process in self.others.drain(..) {
+            process.stop()?;
+        }
+        Ok(())
+    }
+
+    /// Ends all three, the API server last, as a machine does that is shut down.
+    pub fn stop(mut self) -> Outcome {
+        self.stop_controllers()?;
+        // Its graceful end waits for watches of a minute and more; nothing of it is needed.
+        self.apiserver.kill()
+    }
+}
+
+fn client_flags(kubeconfig: &Path, port: u16) -> Vec<String> {
+    let config = kubeconfig.display();
+    vec![
+        format!("--kubeconfig={config}"),
+        format!("--authentication-kubeconfig={config}"),
+        format!("--authorization-kubeconfig={config}"),
+        "--bind-address=127.0.0.1".to_owned(),
+        format!("--secure-port={port}"),
+        // One of each runs, but the lease that they would compete for is an object worth having.
+        "--leader-elect=true".to_owned(),
+        "--kube-api-qps=5000".to_owned(),
+        "--kube-api-burst=10000".to_owned(),
+    ]
+}
+
+/// Secrets are encrypted by a key that only the API server has. The key is no secret of anyone's.
+fn write_encryption_config(path: &Path) -> Outcome {
+    let secret = base64::engine::general_purpose::STANDARD.encode(b"an aes key of 32 bytes for tests");
+    let config = serde_json::json!({
+        "kind": "EncryptionConfiguration",
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "resources": [{
+            "resources": ["secrets"],
+            "providers": [
+                {"aescbc": {"keys": [{"name": ENCRYPTION_KEY_NAME, "secret": secret}]}},
+                {"identity": {}},
+            ],
+        }],
+    });
+    fs::write(path, config.to_string()).during(path.display())
+}
