@@ -6,8 +6,8 @@ use crate::{Command, Failure, tidy};
 pub const COMMAND: Command =
     Command { name: "ci", about: "format, lints, tidy, tests, a short simulation", run: ci };
 
-/// Seconds of simulation: enough to meet each kind of fault several times.
-const SIMULATION_SECS: &str = "30";
+/// Enough to meet each kind of fault many times, and done within half a minute.
+const SIMULATION_SEEDS: &str = "200";
 
 fn ci(_: &[String]) -> Result<(), Failure> {
     run("format", &mut cargo(&["fmt", "--all", "--", "--check"]))?;
@@ -16,6 +16,6 @@ fn ci(_: &[String]) -> Result<(), Failure> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     run("clippy", &mut cargo(&clippy))?;
     run("tests", &mut cargo(&["test", "--workspace", "--locked"]))?;
-    let simulation = ["run", "--release", "--locked", "--package", "sim", "--", "--seconds", SIMULATION_SECS];
+    let simulation = ["run", "--release", "--locked", "--package", "sim", "--", "--seeds", SIMULATION_SEEDS];
     run("simulation", &mut cargo(&simulation))
 }
