@@ -35,6 +35,10 @@ use crate::config::{ClusterState, Config};
 /// The newest layout of the file that this release reads.
 const STORAGE_VERSION_MAX: Version = Version::new(3, 7);
 
+/// Bytes of proposals that may wait for the disk. Full: "too many requests", so that a stalled disk does not
+/// fill the memory.
+const UNCOMMITTED_BYTES_MAX: u64 = 256 << 20;
+
 /// How long a file that another process holds is waited for, how often it is looked at, and when that is
 /// said.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -555,6 +559,7 @@ impl Dir<'_> {
         let config = raft::Config {
             election_ticks: self.config.election_ticks(),
             pre_vote: self.config.pre_vote,
+            max_uncommitted_bytes: UNCOMMITTED_BYTES_MAX,
             applied,
             ..raft::Config::new(member_id.0)
         };

@@ -98,6 +98,7 @@ impl LogWriter {
             self.wal.finish_preparation(prepared)?;
         }
         if self.preparing.is_none()
+            && self.wal.is_half_full()
             && let Some(preparation) = self.wal.start_preparation()?
         {
             self.preparing = Some(thread::spawn(move || prepare(preparation)));

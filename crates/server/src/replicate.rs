@@ -29,6 +29,9 @@ const INPUTS_PER_ROUND: usize = 1024;
 /// Source: etcd `server/etcdserver/v3_server.go`.
 const READ_INDEX_RETRY: Duration = Duration::from_millis(500);
 
+/// Bytes of proposals that may wait for a leader. Full: "too many requests".
+const PARKED_BYTES_MAX: usize = 64 << 20;
+
 /// Applied entries between two compactions of the in-memory log.
 const MEMORY_COMPACTION_STEP: u64 = 100;
 
@@ -64,8 +67,9 @@ pub struct Replicator {
     to_log: Sender<LogInput>,
     to_apply: Sender<ApplyInput>,
     next_tick: Instant,
-    /// Proposals that came while there was no leader. Bounded by the bound on all proposals.
+    /// Proposals that came while there was no leader.
     parked: VecDeque<(u64, Bytes)>,
+    parked_bytes: usize,
     /// Rounds of reads in flight, oldest first.
     reads: VecDeque<ReadRound>,
     read_counter: u64,
@@ -97,6 +101,7 @@ impl Replicator {
             to_apply,
             next_tick,
             parked: VecDeque::new(),
+            parked_bytes: 0,
             reads: VecDeque::new(),
             read_counter: 0,
             compacted,
@@ -169,19 +174,32 @@ impl Replicator {
 
     fn propose(&mut self, id: u64, data: Bytes) {
         if self.shared.raft.leader().is_none() {
-            self.parked.push_back((id, data));
-            return;
+            return self.park(id, data);
         }
         if let Err(error) = self.node.propose(data) {
-            // The leader was lost this very moment. The caller cannot know more than that.
             tracing::debug!(%error, id, "a proposal was dropped");
-            self.shared.metrics.server.proposals_failed.inc();
-            self.shared.waiters.answer(id, Err(Error::Stopped));
+            // A leader drops what its disk cannot keep up with; another member, what came as it lost its leader.
+            let reason = if self.shared.is_leader() { Error::TooManyRequests } else { Error::Stopped };
+            self.refuse(id, reason);
         }
+    }
+
+    fn park(&mut self, id: u64, data: Bytes) {
+        if self.parked_bytes + data.len() > PARKED_BYTES_MAX {
+            return self.refuse(id, Error::TooManyRequests);
+        }
+        self.parked_bytes += data.len();
+        self.parked.push_back((id, data));
+    }
+
+    fn refuse(&self, id: u64, reason: Error) {
+        self.shared.metrics.server.proposals_failed.inc();
+        self.shared.waiters.answer(id, Err(reason));
     }
 
     /// A leader is known: what waited for one goes on, but for those that gave up.
     fn propose_parked(&mut self) {
+        self.parked_bytes = 0;
         for (id, data) in std::mem::take(&mut self.parked) {
             if self.shared.waiters.is_awaited(id) {
                 self.propose(id, data);

@@ -73,6 +73,12 @@ impl Wal {
         }
     }
 
+    /// Whether the present segment is half full: time to make the next one, and not before, as most logs of
+    /// short runs never need it.
+    pub fn is_half_full(&self) -> bool {
+        self.offset >= self.options.segment_bytes / 2
+    }
+
     /// Takes the file back. One that is not done is removed.
     pub fn finish_preparation(&mut self, preparation: Preparation) -> Result<(), Error> {
         if preparation.is_done() && !matches!(self.next, Next::Ready(_)) {

@@ -47,7 +47,7 @@ pub struct Wal {
     /// The segments kept locked, oldest first. Never empty: the last is the one written to.
     held: VecDeque<OpenSegment>,
     /// Where the next write goes. Multiple of 8.
-    offset: u64,
+    pub(crate) offset: u64,
     /// Up to here the tail is known to be written space.
     zeroed_to: u64,
     /// What was appended since the last sync.
