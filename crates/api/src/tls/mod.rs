@@ -5,6 +5,8 @@ mod chain;
 mod cipher;
 mod client_auth;
 mod files;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io;
