@@ -7,7 +7,7 @@ pub const COMMAND: Command =
     Command { name: "ci", about: "format, lints, tidy, tests, a short simulation", run: ci };
 
 /// Enough to meet each kind of fault many times, and done within half a minute.
-const SIMULATION_SEEDS: &str = "200";
+const SIMULATION_SEEDS: &str = "5000";
 
 fn ci(_: &[String]) -> Result<(), Failure> {
     run("format", &mut cargo(&["fmt", "--all", "--", "--check"]))?;
