@@ -98,6 +98,7 @@ impl Plan {
         self.founders = self.members.min(3 + rng.below(3));
         self.raft.pre_vote = rng.chance(150);
         self.raft.check_quorum = rng.chance(150);
+        self.weights.read = rng.pick(&[80, 400]);
         self.weights.campaign = rng.pick(&[10, 40, 150]);
         self.weights.crash = rng.pick(&[0, 20, 80, 300]);
         self.weights.restart = 800;
