@@ -1,6 +1,7 @@
 //! `cargo xtask <command>`: the project's own chores. A command is one file and one line in [`COMMANDS`].
 
 mod ci;
+mod kubernetes;
 mod peers;
 mod shell;
 mod tidy;
@@ -25,7 +26,7 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-const COMMANDS: &[Command] = &[ci::COMMAND, tidy::COMMAND, peers::COMMAND];
+const COMMANDS: &[Command] = &[ci::COMMAND, tidy::COMMAND, peers::COMMAND, kubernetes::COMMAND];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

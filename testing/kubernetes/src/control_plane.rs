@@ -143,8 +143,8 @@ impl ControlPlane {
 
     /// An error when one of the programs has ended by itself.
     pub fn still_running(&mut self) -> Result<(), String> {
-        let all = std::iter::once(&mut self.apiserver).chain(&mut self.others);
-        all.map(Process::still_running).collect()
+        let mut all = std::iter::once(&mut self.apiserver).chain(&mut self.others);
+        all.try_for_each(Process::still_running)
     }
 
     pub fn log(&self) -> Outcome<String> {
@@ -157,7 +157,9 @@ impl ControlPlane {
         let text = String::from_utf8_lossy(&metrics.body);
         let lines = text.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
         let wanted = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
-        Ok(wanted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+        Ok(wanted
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .fold(0.0, |sum, count| sum + count))
     }
 
     pub fn stop_controllers(&mut self) -> Outcome {

@@ -69,6 +69,7 @@ impl Options {
                 "--out" => options.out = value()?.into(),
                 "--kills" => options.kill_rounds = value()?.parse().during("--kills")?,
                 "--reference" => options.on_ours = false,
+                "--help" => return fail(USAGE),
                 "--alone" => options.on_reference = false,
                 _ => return fail(format!("unknown option {flag:?}\n{USAGE}")),
             }
