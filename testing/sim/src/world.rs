@@ -448,9 +448,11 @@ impl World {
         self.plan.loss = 0;
         self.plan.duplication = 0;
         self.plan.reordering = 0;
-        if !self.plan.raft.pre_vote && !self.plan.raft.check_quorum {
-            // Then nobody answers messages of an older term, and a learner that once met a later term stays
-            // deaf to the only voter for ever. etcd always checks the quorum; let the operator turn it on.
+        if !self.plan.raft.pre_vote {
+            // Raft alone can race for ever: a member with an old configuration keeps its term above that of
+            // the only one who could win, and a learner that once met a later term stays deaf to its leader.
+            // etcd's defaults end both; let the operator turn them on.
+            self.plan.raft.pre_vote = true;
             self.plan.raft.check_quorum = true;
             (0..self.members.len()).for_each(|at| self.crash(at));
         }
