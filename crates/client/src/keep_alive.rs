@@ -62,14 +62,16 @@ impl Client {
     }
 
     async fn exchange(&self, id: i64) -> Result<LeaseKeepAliveResponse, Error> {
-        let mut exchange = self.open_keep_alive().await?;
-        send(&exchange, id)?;
+        let mut exchange = self.open_keep_alive(id).await?;
         receive(&mut exchange).await
     }
 
-    async fn open_keep_alive(&self) -> Result<Exchange, Error> {
+    /// Opens a stream with the first renewal already in it: a member answers nothing, not even that
+    /// the stream is open, before it has one.
+    async fn open_keep_alive(&self, id: i64) -> Result<Exchange, Error> {
         self.log_in().await?;
         let (requests, receiver) = mpsc::channel(4);
+        send(&requests, id)?;
         let codec = ProstCodec::<LeaseKeepAliveRequest, LeaseKeepAliveResponse>::default();
         let path = PathAndQuery::from_static("/etcdserverpb.Lease/LeaseKeepAlive");
         let request = self.request(ReceiverStream(receiver));
@@ -106,18 +108,18 @@ impl KeepAlive {
     }
 
     async fn renew(&mut self) -> Result<LeaseKeepAliveResponse, Error> {
-        let exchange = match &mut self.stream {
-            Some(exchange) => exchange,
-            none => none.insert(self.client.open_keep_alive().await?),
-        };
-        send(exchange, self.id)?;
-        receive(exchange).await
+        match &mut self.stream {
+            Some(exchange) => {
+                send(&exchange.requests, self.id)?;
+                receive(exchange).await
+            }
+            none => receive(none.insert(self.client.open_keep_alive(self.id).await?)).await,
+        }
     }
 }
 
-fn send(exchange: &Exchange, id: i64) -> Result<(), Error> {
-    let request = LeaseKeepAliveRequest { id };
-    let sent = exchange.requests.try_send(request);
+fn send(requests: &mpsc::Sender<LeaseKeepAliveRequest>, id: i64) -> Result<(), Error> {
+    let sent = requests.try_send(LeaseKeepAliveRequest { id });
     sent.map_err(|_| Status::unavailable("lease stream ended").into())
 }
 

@@ -21,7 +21,6 @@ pub struct Command {
     /// Flags of this command and all below it.
     pub persistent_flags: &'static [Flag],
     pub args: Args,
-    /// Sorted by name.
     pub subcommands: &'static [&'static Command],
     pub run: Option<Run>,
 }

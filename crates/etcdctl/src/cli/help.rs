@@ -61,13 +61,15 @@ fn use_line(path: &[&'static Command]) -> String {
 fn push_subcommands(out: &mut String, command: &Command) {
     let width = command.subcommands.iter().map(|sub| sub.name.len()).max().unwrap_or(0).max(NAME_WIDTH_MIN);
     let line = |sub: &&Command| format!("\n  {:width$} {}", sub.name, sub.short);
-    if command.subcommands.iter().all(|sub| sub.group.is_none()) {
+    let mut subcommands = command.subcommands.to_vec();
+    subcommands.sort_by_key(|sub| sub.name);
+    if subcommands.iter().all(|sub| sub.group.is_none()) {
         *out += "\n\nAvailable Commands:";
-        out.extend(command.subcommands.iter().map(line));
+        out.extend(subcommands.iter().map(line));
         return;
     }
     for (group, title) in Group::ALL {
-        let members = command.subcommands.iter().filter(|sub| sub.group == Some(group));
+        let members = subcommands.iter().filter(|sub| sub.group == Some(group));
         *out += &format!("\n\n{title}");
         out.extend(members.map(line));
     }
@@ -100,10 +102,8 @@ mod tests {
     }
 
     #[test]
-    fn subcommands_are_sorted_and_grouped() {
+    fn commands_are_grouped_and_run_something() {
         fn check(command: &Command) {
-            let names: Vec<_> = command.subcommands.iter().map(|sub| sub.name).collect();
-            assert!(names.is_sorted(), "{names:?}");
             for sub in command.subcommands {
                 assert_eq!(sub.group.is_some(), command.name == "etcdctl", "{}", sub.name);
                 assert_eq!(sub.run.is_none(), !sub.subcommands.is_empty(), "{}", sub.name);

@@ -360,7 +360,7 @@ mod tests {
     fn beginnings_of_names() {
         assert_eq!(help::name(&run("mem li").path), "etcdctl member list");
         assert_eq!(help::name(&run("le keep 1").path), "etcdctl lease keep-alive");
-        assert_eq!(error("l"), "Error: unknown command \"l\" for \"etcdctl\"");
+        assert_eq!(error("de"), "Error: unknown command \"de\" for \"etcdctl\"");
     }
 
     #[test]

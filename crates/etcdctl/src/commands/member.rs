@@ -88,8 +88,10 @@ async fn add(mut invocation: Invocation) -> Outcome {
     let urls = peer_urls(&invocation)?;
     let is_learner = invocation.flags.bool("learner");
     let session = Session::new(&mut invocation, &[])?;
+    let client = session.timed_client().await?;
+    urls.iter().try_for_each(|url| check_url(url))?;
     let request = MemberAddRequest { peer_ur_ls: urls.clone(), is_learner };
-    let response = session.timed_client().await?.member_add(request).await?;
+    let response = client.member_add(request).await?;
     session.format.print(&Answer::MemberAdd(&response))?;
     if session.format.is_simple() {
         print(start_variables(&name, &urls, &response).as_bytes());
@@ -132,6 +134,26 @@ fn peer_urls(invocation: &Invocation) -> Result<Vec<String>, Exit> {
     }
 }
 
+/// Refuses what no member could listen on. Compat: etcd client/pkg/types/urls.go (3.7.3).
+fn check_url(url: &str) -> Result<(), Exit> {
+    let url = url.trim();
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    if !["http", "https", "unix", "unixs"].contains(&scheme) {
+        return Err(Exit::error(format!("URL scheme must be http, https, unix, or unixs: {url}")));
+    }
+    if scheme.starts_with("unix") {
+        return Ok(());
+    }
+    let (host_port, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    if !host_port.contains(':') {
+        return Err(Exit::error(format!("URL address does not have the form \"host:port\": {url}")));
+    }
+    if !path.is_empty() {
+        return Err(Exit::error(format!("URL must not contain a path: {url}")));
+    }
+    Ok(())
+}
+
 fn member_id(invocation: &Invocation) -> Result<u64, Exit> {
     let [id] = &invocation.args[..] else {
         return Err(Exit::bad_args("member ID is not provided"));
@@ -151,8 +173,9 @@ async fn update(mut invocation: Invocation) -> Outcome {
     let id = member_id(&invocation)?;
     let peer_ur_ls = peer_urls(&invocation)?;
     let session = Session::new(&mut invocation, &[])?;
-    let request = MemberUpdateRequest { id, peer_ur_ls };
-    let response = &session.timed_client().await?.member_update(request).await?;
+    let client = session.timed_client().await?;
+    peer_ur_ls.iter().try_for_each(|url| check_url(url))?;
+    let response = &client.member_update(MemberUpdateRequest { id, peer_ur_ls }).await?;
     session.format.print(&Answer::MemberUpdate { id, response })
 }
 

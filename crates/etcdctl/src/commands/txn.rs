@@ -8,7 +8,7 @@ use proto::etcdserverpb::{Compare, RequestOp, TxnRequest};
 
 use crate::cli::command::{Command, Group, Invocation};
 use crate::cli::flags::Flag;
-use crate::cli::parse::{Parsed, parse};
+use crate::cli::parse::{Failure, Parsed, parse};
 use crate::connection::Session;
 use crate::exit::{self, Exit, Outcome};
 use crate::golang::number;
@@ -107,8 +107,14 @@ fn operation(line: &[u8]) -> Result<RequestOp, Exit> {
     if words.len() < 2 {
         return Err(bad_input(format!("invalid txn compare request: {shown}")));
     }
-    let Ok(Parsed::Run(invocation)) = parse(&OPERATIONS, &words) else {
-        return Err(bad_input(format!("invalid txn request: {shown}")));
+    let invocation = match parse(&OPERATIONS, &words) {
+        Ok(Parsed::Run(invocation)) => invocation,
+        other => {
+            if let Err(Failure::Usage { usage, .. }) = other {
+                eprintln!("{usage}");
+            }
+            return Err(bad_input(format!("invalid txn request: {shown}")));
+        }
     };
     let (args, flags) = (&invocation.args, &invocation.flags);
     let request = match invocation.path.last().map_or("", |command| command.name) {
@@ -173,6 +179,9 @@ impl Parts {
         let Ok((key, rest)) = unquote_prefix(text.trim_ascii_start()) else { return Err(parts) };
         parts.key = key;
         let Some(rest) = rest.strip_prefix(b")") else { return Err(parts) };
+        if !rest.first().is_some_and(u8::is_ascii_whitespace) {
+            return Err(parts);
+        }
         let rest = rest.trim_ascii_start();
         let end = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
         parts.operator = String::from_utf8_lossy(&rest[..end]).into_owned();

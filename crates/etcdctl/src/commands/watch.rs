@@ -255,10 +255,12 @@ fn execute(exec: &[Vec<u8>], revision: i64, event: &Event) -> Outcome {
     let reason = match status {
         Ok(status) if status.success() => return Ok(()),
         Ok(status) => super::exit_reason(status),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !exec[0].contains(&b'/') => {
             format!("exec: {}: executable file not found in $PATH", quote(&exec[0]))
         }
-        Err(error) => super::io_reason(&error),
+        Err(error) => {
+            format!("fork/exec {}: {}", String::from_utf8_lossy(&exec[0]), super::io_reason(&error))
+        }
     };
     let shown: Vec<_> = exec.iter().map(|word| quote(word)).collect();
     eprintln!("command [{}] error ({reason})", shown.join(" "));

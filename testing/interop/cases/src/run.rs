@@ -157,6 +157,9 @@ fn wait(
         child.kill().map_err(|error| error.to_string())?;
     }
     let status = child.wait().map_err(|error| error.to_string())?;
+    if let Some(until) = until {
+        out = out.split_inclusive(|&byte| byte == b'\n').take(until).flatten().copied().collect();
+    }
     Ok((out, status.code()))
 }
 
