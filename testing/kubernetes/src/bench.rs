@@ -125,7 +125,7 @@ impl Bench {
         if ran.success {
             return fail(format!("kubectl {command_line}: succeeded, but must not"));
         }
-        self.transcript.output(&ran.stderr);
+        self.transcript.output(&format!("{}{}", ran.text(), ran.stderr));
         Ok(())
     }
 

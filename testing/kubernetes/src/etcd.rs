@@ -172,6 +172,14 @@ impl Etcd {
         Ok(all)
     }
 
+    /// Most memory that the running program has held, in MiB.
+    pub fn peak_memory_mib(&self) -> Outcome<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process()?.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        Ok(kib.unwrap_or(0) / 1024)
+    }
+
     /// Calls of a gRPC method that ended well, as the server counts them.
     pub fn handled(&self, method: &str) -> Outcome<u64> {
         let metrics = plain_get(self.metrics_port, "/metrics").map_err(Failure)?;

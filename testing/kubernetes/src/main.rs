@@ -18,6 +18,7 @@ mod wait;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::bench::Bench;
 use crate::etcd::Programs;
@@ -31,7 +32,8 @@ kubernetes [options]
   --out DIR        folder for transcripts, logs and data            (target/kubernetes/run)
   --reference      run on Go's etcd only
   --alone          run on the etcd under test only
-  --kills N        times that etcd is killed under writes           (10)";
+  --kills N        times that etcd is killed under writes           (10)
+  --soak MINUTES   more writes and kills, so long that every cache is compared (none; 8 is enough)";
 
 /// Lines of a log that are shown when a run fails.
 const LOG_TAIL_LINES: usize = 12;
@@ -44,6 +46,7 @@ struct Options {
     on_reference: bool,
     on_ours: bool,
     kill_rounds: usize,
+    soak: Option<Duration>,
 }
 
 impl Options {
@@ -56,6 +59,7 @@ impl Options {
             on_reference: true,
             on_ours: true,
             kill_rounds: 10,
+            soak: None,
         };
         while let Some(flag) = arguments.next() {
             let mut value = || match arguments.next() {
@@ -68,6 +72,10 @@ impl Options {
                 "--etcdctl" => options.etcdctl = Some(value()?.into()),
                 "--out" => options.out = value()?.into(),
                 "--kills" => options.kill_rounds = value()?.parse().during("--kills")?,
+                "--soak" => {
+                    let minutes: u64 = value()?.parse().during("--soak")?;
+                    options.soak = Some(Duration::from_secs(60 * minutes));
+                }
                 "--reference" => options.on_ours = false,
                 "--help" => return fail(USAGE),
                 "--alone" => options.on_reference = false,
@@ -100,7 +108,7 @@ fn both(options: &Options) -> Outcome {
     let mut lines = None;
     if options.on_reference {
         println!("on Go's etcd");
-        lines = Some(once(&options.out.join("reference"), &kubernetes, &reference, options.kill_rounds)?);
+        lines = Some(once("reference", options, &kubernetes, &reference)?);
     }
     if !options.on_ours {
         return Ok(());
@@ -114,7 +122,7 @@ fn both(options: &Options) -> Outcome {
         reference_etcdctl: reference.etcdctl,
     };
     println!("on our etcd");
-    let our_lines = once(&options.out.join("ours"), &kubernetes, &ours, options.kill_rounds)?;
+    let our_lines = once("ours", options, &kubernetes, &ours)?;
     let differences = lines.map(|lines| transcript::differences(&lines, &our_lines)).unwrap_or_default();
     if !differences.is_empty() {
         return fail(format!("the transcripts differ\n{}", differences.join("\n")));
@@ -129,7 +137,8 @@ fn program(folder: &Path, name: &str) -> Outcome<PathBuf> {
 }
 
 /// One run; the lines that are compared.
-fn once(folder: &Path, kubernetes: &Path, programs: &Programs, kill_rounds: usize) -> Outcome<Vec<String>> {
+fn once(name: &str, options: &Options, kubernetes: &Path, programs: &Programs) -> Outcome<Vec<String>> {
+    let folder = &options.out.join(name);
     if folder.exists() {
         fs::remove_dir_all(folder).during(folder.display())?;
     }
@@ -137,7 +146,7 @@ fn once(folder: &Path, kubernetes: &Path, programs: &Programs, kill_rounds: usiz
     let folder = fs::canonicalize(folder)?;
     let mut bench = Bench::create(&folder, kubernetes, programs)?;
     println!("  transcript: {}", bench.transcript.path.display());
-    let done = steps::all(&mut bench, kill_rounds);
+    let done = steps::all(&mut bench, options.kill_rounds, options.soak);
     if let Err(error) = &done {
         bench.transcript.check(&format!("the run stopped: {error}"), false);
     }

@@ -44,6 +44,10 @@ impl Process {
         }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) -> Outcome {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).during(format!("signal {}", self.name))

@@ -6,13 +6,16 @@ mod listing;
 mod outside;
 mod read;
 mod restart;
+mod soak;
 mod stored;
 mod workload;
+
+use std::time::Duration;
 
 use crate::bench::Bench;
 use crate::failure::Outcome;
 
-pub fn all(bench: &mut Bench, kill_rounds: usize) -> Outcome {
+pub fn all(bench: &mut Bench, kill_rounds: usize, soak: Option<Duration>) -> Outcome {
     create::control_plane(bench)?;
     create::nodes(bench)?;
     create::objects(bench)?;
@@ -28,6 +31,9 @@ pub fn all(bench: &mut Bench, kill_rounds: usize) -> Outcome {
     durability::conflict(bench)?;
     durability::paused(bench)?;
     durability::killed(bench, kill_rounds)?;
+    if let Some(length) = soak {
+        soak::soak(bench, length)?;
+    }
     listing::compaction(bench)?;
     listing::keys(bench)?;
     restart::everything(bench)?;

@@ -125,6 +125,8 @@ pub fn caches(bench: &mut Bench) -> Outcome {
             .transcript
             .check(&format!("{path}: {} objects, the same revisions", stored.len()), cached == stored);
     }
+    let memory = bench.etcd.peak_memory_mib()?;
+    bench.transcript.remark(&format!("etcd held {memory} MiB at most"));
     consistent_reads(bench)
 }
 
