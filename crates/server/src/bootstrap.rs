@@ -449,6 +449,7 @@ impl Dir<'_> {
         }
         self.refuse_auth(&tx)?;
         let applied = backend::applied(&tx).map_err(file)?;
+        self.refuse_shortened_log(applied, &log)?;
         let cluster = self.restore_cluster(&tx)?;
         let alarms = self.restore_alarms(&tx)?;
         let mut lessor = self.restore_lessor(&tx)?;
@@ -471,6 +472,22 @@ impl Dir<'_> {
             start: Start { conf_state, applied, snapshot_index },
             hard_state,
         })
+    }
+
+    /// What is applied was durable in the log before, so a log that ends earlier has lost entries. New ones
+    /// would take their indexes and never be applied.
+    fn refuse_shortened_log(&self, applied: Applied, log: &LogState) -> Result<()> {
+        let last = log.last_index();
+        if applied.index <= last.0 {
+            return Ok(());
+        }
+        Err(BootError::Data(format!(
+            "{} holds the state up to log index {}, but the write-ahead log in {} ends at {last}: it has lost \
+             entries; restore the member from a snapshot or from the other members",
+            self.db_path.display(),
+            applied.index,
+            self.wal_dir.display()
+        )))
     }
 
     /// This release has no users and roles: it would open to everyone what they protect.
@@ -602,6 +619,11 @@ struct LogState {
 }
 
 impl LogState {
+    fn last_index(&self) -> Index {
+        let snapshot = self.snapshot.as_ref().map_or(Index::ZERO, |record| record.index);
+        self.entries.last().map_or(snapshot, |entry| entry.index)
+    }
+
     fn conf_state(&self) -> ConfState {
         self.snapshot.as_ref().and_then(|record| record.conf_state.clone()).unwrap_or_default()
     }

@@ -269,7 +269,13 @@ impl Wal {
         }
         let (name, file) = self.tail_segment();
         let path = name.path_in(&self.dir);
-        file.write_at(self.encoder.bytes(), self.offset).context("write", &path)?;
+        if let Err(error) = file.write_at(self.encoder.bytes(), self.offset) {
+            // A full disk may have taken half of a record, which the next start would hold for damage: put
+            // zeros back in its place, as far as there is room, so that the log ends before it.
+            let zeros = vec![0; self.encoder.bytes().len()];
+            file.write_at(&zeros, self.offset).ok();
+            return Err(error).context("write", &path);
+        }
         file.sync_data().context("sync", &path)?;
         self.encoder.clear();
         self.offset = end;
