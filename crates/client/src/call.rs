@@ -18,7 +18,6 @@ use crate::endpoint::{Endpoint, Security};
 use crate::error::Error;
 use crate::pool::Pool;
 use crate::retry::{self, Repeat};
-use crate::tls::Tls;
 use crate::transport::Transport;
 
 /// Sent with each call. Source: etcd api/version (3.7.3): major and minor only.
@@ -259,7 +258,7 @@ fn pool(config: &Config, endpoints: Vec<Endpoint>) -> Result<Pool, Error> {
         Security::AsConfigured => config.tls.is_some(),
     };
     let tls = match endpoints.iter().any(wants_tls) {
-        true => Some(Arc::new(config.tls.clone().unwrap_or_else(Tls::default).client_config()?)),
+        true => Some(Arc::new(config.tls.clone().unwrap_or_default().client_config()?)),
         false => None,
     };
     let named = config.tls.as_ref().and_then(|tls| tls.server_name.clone());

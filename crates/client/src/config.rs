@@ -9,6 +9,8 @@ use crate::{Endpoint, Tls, Warning};
 /// Source: etcd client/v3/options.go.
 pub const MAX_SEND_BYTES: usize = 2 << 20;
 
+pub type OnWarning = Arc<dyn Fn(&Warning<'_>) + Send + Sync>;
+
 #[derive(Clone)]
 pub struct Config {
     /// Tried in turn; at least one.
@@ -29,7 +31,7 @@ pub struct Config {
     /// A token made elsewhere; excludes `user`.
     pub token: Option<String>,
     /// Told of each failed attempt of a call.
-    pub on_warning: Option<Arc<dyn Fn(&Warning<'_>) + Send + Sync>>,
+    pub on_warning: Option<OnWarning>,
 }
 
 impl Config {

@@ -1,15 +1,18 @@
 //! One attempt to reach one endpoint: socket, TLS, HTTP/2 preface.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 
@@ -34,9 +37,10 @@ pub(crate) struct Connector {
     pub keepalive_timeout: Duration,
 }
 
-/// The two ends of a fresh connection: requests go into the first, the second must be polled.
-pub(crate) type Connected = (http2::SendRequest<Body>, http2::Connection<Io, Body, TokioExecutor>);
-type Io = TokioIo<Box<dyn Stream>>;
+/// A fresh connection: requests go into the first, the second must be polled, and the third tells
+/// once the peer has shown that it speaks HTTP/2.
+pub(crate) type Connected = (http2::SendRequest<Body>, Connection, oneshot::Receiver<()>);
+pub(crate) type Connection = http2::Connection<TokioIo<Greeted>, Body, TokioExecutor>;
 
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -60,7 +64,9 @@ impl Connector {
                 Box::new(tls.connect(name, stream).await.map_err(|error| handshake_error(&error))?)
             }
         };
-        http2::Builder::new(TokioExecutor::new())
+        let (greeting, greeted) = oneshot::channel();
+        let stream = Greeted { stream, seen: Vec::new(), greeting: Some(greeting) };
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -69,7 +75,8 @@ impl Connector {
             .keep_alive_while_idle(false)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| format!("connection error: desc = \"{error}\""))
+            .map_err(|error| format!("connection error: desc = \"{error}\""))?;
+        Ok((sender, connection, greeted))
     }
 
     async fn open(&self, endpoint: &Endpoint) -> io::Result<Box<dyn Stream>> {
@@ -81,6 +88,68 @@ impl Connector {
             }
             Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
         })
+    }
+}
+
+/// What every HTTP/2 server sends first: a SETTINGS frame, told by the fourth byte of its header.
+const SETTINGS: (usize, u8) = (3, 4);
+
+/// Watches for the peer's greeting. Without it a connection is no connection: the port may speak TLS,
+/// or HTTP/1, and a write sent there would fail at once instead of waiting for a better endpoint.
+pub(crate) struct Greeted {
+    stream: Box<dyn Stream>,
+    seen: Vec<u8>,
+    greeting: Option<oneshot::Sender<()>>,
+}
+
+impl AsyncRead for Greeted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if self.greeting.is_some() {
+            self.seen.extend_from_slice(&buffer.filled()[before..]);
+            match self.seen.get(SETTINGS.0) {
+                None => {}
+                Some(&kind) if kind == SETTINGS.1 => {
+                    if let Some(greeting) = self.greeting.take() {
+                        // Nobody waiting any more is no matter: the attempt was given up.
+                        let _given_up = greeting.send(());
+                    }
+                }
+                Some(_) => self.greeting = None,
+            }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Greeted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

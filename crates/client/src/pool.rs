@@ -25,6 +25,9 @@ use crate::endpoint::Endpoint;
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// How long a peer may take to greet. Source: gRPC's bound on one attempt.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(20);
+
 pub(crate) struct Pool {
     nodes: Vec<(Endpoint, Connector)>,
     shared: Arc<Shared>,
@@ -119,21 +122,37 @@ async fn keep_connected(node: usize, endpoint: Endpoint, connector: Connector, s
     let mut pause = RETRY_PAUSE_MIN;
     loop {
         match connector.connect(&endpoint).await {
-            Ok((sender, connection)) => {
-                pause = RETRY_PAUSE_MIN;
-                let ready = Connection { node, sender, scheme: scheme.clone(), authority: authority.clone() };
-                shared.publish(ready);
-                // Its end is the news; requests in flight get their own errors.
-                let _ended = connection.await;
-                shared.withdraw(node);
+            Ok((sender, mut connection, greeted)) => {
+                let trouble = tokio::select! {
+                    greeting = greeted => greeting.err().map(|_| "unexpected bytes".to_owned()),
+                    ended = &mut connection => Some(ended.map_or_else(|error| cause(&error), |()| "EOF".into())),
+                    () = tokio::time::sleep(GREETING_TIMEOUT) => Some("i/o timeout".into()),
+                };
+                let Some(trouble) = trouble else {
+                    pause = RETRY_PAUSE_MIN;
+                    let (scheme, authority) = (scheme.clone(), authority.clone());
+                    shared.publish(Connection { node, sender, scheme, authority });
+                    // Its end is the news; requests in flight get their own errors.
+                    let _ended = connection.await;
+                    shared.withdraw(node);
+                    continue;
+                };
+                shared.fail(format!("connection error: desc = \"error reading server preface: {trouble}\""));
             }
-            Err(error) => {
-                shared.fail(error);
-                tokio::time::sleep(pause).await;
-                pause = (pause * 3 / 2).min(RETRY_PAUSE_MAX);
-            }
+            Err(error) => shared.fail(error),
         }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(RETRY_PAUSE_MAX);
     }
+}
+
+/// The innermost reason: the outer ones only say "connection error".
+fn cause(error: &hyper::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 impl Shared {

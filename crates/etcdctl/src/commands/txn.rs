@@ -211,7 +211,7 @@ mod tests {
         for (line, message) in [
             ("mod", "malformed comparison: mod"),
             ("mod(key) > 1", "malformed comparison: mod(key) > 1; got mod(\"\")  \"\""),
-            ("mod(\"key\")>\"1\"", "malformed comparison: mod(\"key\")>\"1\"; got mod(\"key\") >\"1\" \"\""),
+            ("mod(\"key\")>\"1\"", "malformed comparison: mod(\"key\")>\"1\"; got mod(\"key\")  \"\""),
             ("foo(\"a\") = \"1\"", "malformed comparison: foo(\"a\") = \"1\" (unknown target foo)"),
             ("ver(\"a\") = \"x\"", "invalid txn compare request: ver(\"a\") = \"x\""),
         ] {

@@ -8,7 +8,7 @@ use crate::exit::{self, Exit};
 
 pub fn render(answer: &Answer<'_>) -> Result<Vec<u8>, Exit> {
     // Compat: etcdctl 3.7.3 prints of most lease answers the header only.
-    let header = |header: &Option<ResponseHeader>| header.clone().unwrap_or_default().encode_to_vec();
+    let header = |header: &Option<ResponseHeader>| header.unwrap_or_default().encode_to_vec();
     Ok(match answer {
         Answer::Get(r) => r.encode_to_vec(),
         Answer::Put(r) => r.encode_to_vec(),
@@ -27,7 +27,7 @@ pub fn render(answer: &Answer<'_>) -> Result<Vec<u8>, Exit> {
         Answer::LeaseList(r) => header(&r.header),
         Answer::LeaseRevoke { response, .. } => {
             let name = "*clientv3.LeaseRevokeResponse";
-            let text = text_of(&response.header.clone().unwrap_or_default());
+            let text = text_of(&response.header.unwrap_or_default());
             let message = format!("marshal unsupported for type {name} (&{{{text}}})");
             return Err(Exit::new(exit::BAD_FEATURE, message));
         }
