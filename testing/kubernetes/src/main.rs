@@ -123,7 +123,8 @@ fn both(options: &Options) -> Outcome {
     };
     println!("on our etcd");
     let our_lines = once("ours", options, &kubernetes, &ours)?;
-    let differences = lines.map(|lines| transcript::differences(&lines, &our_lines)).unwrap_or_default();
+    let Some(lines) = lines else { return Ok(()) };
+    let differences = transcript::differences(&lines, &our_lines);
     if !differences.is_empty() {
         return fail(format!("the transcripts differ\n{}", differences.join("\n")));
     }
@@ -154,6 +155,9 @@ fn once(name: &str, options: &Options, kubernetes: &Path, programs: &Programs) -
     let lines = bench.transcript.compared();
     // Ends all processes before anything else is said.
     drop(bench);
+    if wait::interrupted() {
+        return fail("interrupted");
+    }
     if finished.is_err() || done.is_err() {
         show_logs(&folder.join("logs"));
     } else {

@@ -130,6 +130,9 @@ pub fn run(command: &mut Command, input: Option<&[u8]>, limit: Duration) -> Outc
             if wait::interrupted() || started.elapsed() > limit {
                 let _ = child.kill();
                 let _ = child.wait();
+                if wait::interrupted() {
+                    return fail("interrupted");
+                }
                 return fail(format!("{program}: not done within {} s", limit.as_secs()));
             }
             std::thread::sleep(Duration::from_millis(5));
