@@ -2,6 +2,7 @@
 
 mod ci;
 mod kubernetes;
+mod lockstep;
 mod peers;
 mod shell;
 mod tidy;
@@ -26,7 +27,8 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-const COMMANDS: &[Command] = &[ci::COMMAND, tidy::COMMAND, peers::COMMAND, kubernetes::COMMAND];
+const COMMANDS: &[Command] =
+    &[ci::COMMAND, tidy::COMMAND, peers::COMMAND, kubernetes::COMMAND, lockstep::COMMAND];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
