@@ -1,6 +1,7 @@
 //! One connection: TLS if asked for, then HTTP/1 or HTTP/2 by its first bytes, then gRPC or HTTP by content type.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,6 +31,9 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// The first byte of a TLS client's hello.
 const TLS_HANDSHAKE_RECORD: u8 = 0x16;
+
+/// For what is still to be sent when a connection has ended.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Octets a client may send ahead of us, per call and per connection. A request is at most 2 MiB by default.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -240,16 +244,38 @@ async fn serve_h2<S>(
         let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
         async move { Ok::<_, Infallible>(answer_h2(&shared, request, connection, via).await) }
     });
+    let writes = stream.writes();
     let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let outcome = tokio::select! {
-        outcome = served.as_mut() => outcome,
-        () = stopped(stop) => {
+    let mut stopping = std::pin::pin!(stopped(stop));
+    let mut told_to_stop = false;
+    let mut waited = false;
+    let outcome = std::future::poll_fn(|cx| {
+        if !told_to_stop && stopping.as_mut().poll(cx).is_ready() {
+            told_to_stop = true;
             served.as_mut().graceful_shutdown();
-            served.await
         }
-    };
+        // Calls that are about to answer go first, so that one write carries all their answers.
+        waited = !waited;
+        if waited {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let outcome = served.as_mut().poll(cx);
+        match writes.poll_flush(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(Ok(())), // nobody is there to read it
+            Poll::Ready(Ok(())) | Poll::Pending => outcome,
+        }
+    })
+    .await;
     if let Err(error) = outcome {
         tracing::debug!(%error, "client connection ended");
+    }
+    // The last frames, such as the reason why the connection ends.
+    if tokio::time::timeout(LAST_WORDS_TIMEOUT, std::future::poll_fn(|cx| writes.poll_flush(cx)))
+        .await
+        .is_err()
+    {
+        tracing::debug!("client connection closed before its last frames were out");
     }
 }
 
@@ -295,7 +321,8 @@ async fn serve_h1<S>(
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
+    // Scripts grep headers as Go spells them.
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT).title_case_headers(true);
     let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let outcome = tokio::select! {
         outcome = served.as_mut() => outcome,

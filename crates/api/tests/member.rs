@@ -386,7 +386,7 @@ async fn the_member_about_itself() {
     assert!(running.get("/health").await.contains(r#"{"health":"false","reason":"ALARM CORRUPT"}"#));
     assert_eq!(body(&running.get("/health?exclude=CORRUPT").await), r#"{"health":"true","reason":""}"#);
     let ready = running.get("/readyz?verbose").await;
-    assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("x-content-type-options: nosniff"));
+    assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("X-Content-Type-Options: nosniff"));
     assert_eq!(
         body(&ready),
         "[-]data_corruption failed: alarm activated: CORRUPT\n[+]serializable_read ok\n[+]linearizable_read ok\n\
@@ -430,8 +430,8 @@ async fn the_member_about_itself() {
 async fn http_routes() {
     let running = start().await;
     let health = running.get("/health").await;
-    assert!(health.contains("content-type: text/plain; charset=utf-8"), "{health}");
-    assert!(health.contains("access-control-allow-origin: *"));
+    assert!(health.contains("Content-Type: text/plain; charset=utf-8"), "{health}");
+    assert!(health.contains("Access-Control-Allow-Origin: *"));
     assert_eq!(body(&health), r#"{"health":"true","reason":""}"#);
     assert_eq!(body(&running.get("/livez").await), "ok\n");
     assert_eq!(body(&running.get("/livez?verbose=1").await), "[+]serializable_read ok\nok\n");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::{Scanner, TOO_MANY_PINGS, Violation};
@@ -13,10 +14,17 @@ use super::ping::{Activity, PingPolicy, Verdict};
 
 /// Read at once while bytes cannot go straight to the reader.
 const READ_BYTES: usize = 8 * 1024;
+/// Written bytes held until the connection's turn ends; h2 waits when there are more and the client is slow.
+const HELD_WRITES_BYTES: usize = 64 * 1024;
+/// A buffer that grew larger than this is given back once it is empty: most connections are idle.
+const KEPT_WRITES_BYTES: usize = 16 * 1024;
 
 /// A client's HTTP/2 connection with mended header blocks. See the module above.
+///
+/// Writes are gathered: h2 flushes after every data frame of some size, which would be a system call for each
+/// answer. Whoever drives the connection calls [`Writes::poll_flush`] at the end of each turn instead.
 pub(crate) struct MendedStream<S> {
-    inner: S,
+    io: Writes<S>,
     scanner: Scanner,
     /// Read, but the beginning of something unfinished.
     held: Vec<u8>,
@@ -34,6 +42,46 @@ pub(crate) struct MendedStream<S> {
     farewell: Option<Vec<u8>>,
 }
 
+/// The connection's bytes on their way out.
+pub(crate) struct Writes<S> {
+    /// Taken by the one task that drives the connection: never contended.
+    shared: Arc<Mutex<Io<S>>>,
+}
+
+struct Io<S> {
+    stream: S,
+    held: Vec<u8>,
+    /// So many of `held` are out.
+    sent: usize,
+}
+
+impl<S: AsyncWrite + Unpin> Io<S> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.held.len() {
+            let n = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.held[self.sent..]))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += n;
+        }
+        self.sent = 0;
+        if self.held.capacity() > KEPT_WRITES_BYTES {
+            self.held = Vec::new();
+        } else {
+            self.held.clear();
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Writes<S> {
+    /// Sends what was gathered.
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut io = self.shared.lock();
+        if io.held.is_empty() { Poll::Ready(Ok(())) } else { io.poll_drain(cx) }
+    }
+}
+
 impl<S> MendedStream<S> {
     /// `first` are the bytes that were read already, to know that this is HTTP/2.
     pub(crate) fn new(
@@ -43,7 +91,7 @@ impl<S> MendedStream<S> {
         activity: Arc<Activity>,
     ) -> Self {
         MendedStream {
-            inner,
+            io: Writes { shared: Arc::new(Mutex::new(Io { stream: inner, held: Vec::new(), sent: 0 })) },
             scanner: Scanner::new(),
             held: first.to_vec(),
             held_is_new: !first.is_empty(),
@@ -54,6 +102,10 @@ impl<S> MendedStream<S> {
             at_frame_boundary: true,
             farewell: None,
         }
+    }
+
+    pub(crate) fn writes(&self) -> Writes<S> {
+        Writes { shared: Arc::clone(&self.io.shared) }
     }
 
     fn count_pings(&mut self, pings: u32) -> Result<(), Violation> {
@@ -100,15 +152,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for MendedStream<S> {
         let this = self.get_mut();
         loop {
             if let Some(farewell) = &mut this.farewell {
-                while !farewell.is_empty() {
-                    let n = ready!(Pin::new(&mut this.inner).poll_write(cx, farewell))?;
-                    if n == 0 {
-                        break;
-                    }
-                    farewell.drain(..n);
-                }
-                ready!(Pin::new(&mut this.inner).poll_flush(cx))?;
-                return Poll::Ready(Ok(()));
+                let mut io = this.io.shared.lock();
+                io.held.append(farewell);
+                return io.poll_drain(cx);
             }
             if !this.ready.is_empty() {
                 this.deliver(buf);
@@ -123,7 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for MendedStream<S> {
             if this.held.is_empty() && this.scanner.is_passing() {
                 // The common way: straight into the reader's buffer.
                 let before = buf.filled().len();
-                ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+                ready!(Pin::new(&mut this.io.shared.lock().stream).poll_read(cx, buf))?;
                 let fresh = &buf.filled()[before..];
                 if fresh.is_empty() {
                     return Poll::Ready(Ok(()));
@@ -149,7 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for MendedStream<S> {
             }
             let mut octets = [0; READ_BYTES];
             let mut scratch = ReadBuf::new(&mut octets);
-            ready!(Pin::new(&mut this.inner).poll_read(cx, &mut scratch))?;
+            ready!(Pin::new(&mut this.io.shared.lock().stream).poll_read(cx, &mut scratch))?;
             if scratch.filled().is_empty() {
                 return Poll::Ready(Ok(())); // cut off in the middle of a frame
             }
@@ -161,9 +207,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for MendedStream<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for MendedStream<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        this.at_frame_boundary = false;
-        Pin::new(&mut this.inner).poll_write(cx, buf)
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -173,23 +217,28 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MendedStream<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.at_frame_boundary = false;
-        Pin::new(&mut this.inner).poll_write_vectored(cx, bufs)
+        let mut io = this.io.shared.lock();
+        if io.held.len() >= HELD_WRITES_BYTES {
+            ready!(io.poll_drain(cx))?;
+        }
+        bufs.iter().for_each(|buf| io.held.extend_from_slice(buf));
+        Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        true
     }
 
-    /// h2 flushes when it has written every frame it holds.
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(Pin::new(&mut this.inner).poll_flush(cx))?;
-        this.at_frame_boundary = true;
+    /// h2 flushes when it has handed over every frame it holds. They leave at the end of the turn.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().at_frame_boundary = true;
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+        let mut io = self.io.shared.lock();
+        ready!(io.poll_drain(cx))?;
+        Pin::new(&mut io.stream).poll_shutdown(cx)
     }
 }
 
