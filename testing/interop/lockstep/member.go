@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"slices"
 
 	"go.etcd.io/raft/v3"
@@ -13,6 +14,8 @@ import (
 type member struct {
 	config  raft.Config
 	storage *raft.MemoryStorage
+	// What a restart finds. Another than storage when writes are put there before they are durable.
+	disk    *raft.MemoryStorage
 	node    *raft.RawNode
 	appends []*pb.Message
 	applies []*pb.Message
@@ -40,6 +43,8 @@ func boot(id uint64, in *input, out *trace) *member {
 	if in.number() == 1 {
 		m.config.ReadOnlyOption = raft.ReadOnlyLeaseBased
 	}
+	m.config.DisableConfChangeValidation = in.number() == 1
+	isEager := in.number() == 1
 	first, voters, learners := in.number(), in.ids(), in.ids()
 	if len(voters) > 0 {
 		snapshot := &pb.Snapshot{Metadata: &pb.SnapshotMetadata{
@@ -49,6 +54,10 @@ func boot(id uint64, in *input, out *trace) *member {
 		}}
 		must(m.storage.ApplySnapshot(snapshot))
 		must(m.storage.SetHardState(hardState(1, 0, first)))
+	}
+	m.disk = m.storage
+	if isEager {
+		m.storage = clone(m.disk)
 	}
 	m.start()
 	return m
@@ -68,11 +77,16 @@ func (m *member) start() {
 
 // restart forgets all but what is durable, after `count` more writes became durable unnoticed.
 func (m *member) restart(count uint64) {
-	for _, write := range m.appends[:count] {
-		m.write(write)
+	for _, message := range m.appends[:count] {
+		write(m.disk, message)
+	}
+	if m.isEager() {
+		m.storage = clone(m.disk)
 	}
 	m.start()
 }
+
+func (m *member) isEager() bool { return m.disk != m.storage }
 
 func (m *member) ready(out *trace) {
 	ready := m.node.Ready()
@@ -89,6 +103,9 @@ func (m *member) ready(out *trace) {
 		switch message.GetType() {
 		case pb.MsgStorageAppend:
 			m.appends = append(m.appends, message)
+			if m.isEager() {
+				write(m.storage, message)
+			}
 		case pb.MsgStorageApply:
 			m.applies = append(m.applies, message)
 		case pb.MsgVote:
@@ -131,10 +148,10 @@ func (m *member) promises(votes []*pb.Message, write *pb.Message, out *trace) {
 
 // persisted carries out the oldest write and delivers its acknowledgements.
 func (m *member) persisted(out *trace) {
-	write := m.appends[0]
+	oldest := m.appends[0]
 	m.appends = m.appends[1:]
-	m.write(write)
-	for _, message := range write.GetResponses() {
+	write(m.disk, oldest)
+	for _, message := range oldest.GetResponses() {
 		if message.GetTo() == m.config.ID {
 			// As our driver does: what is late is ignored.
 			_ = m.node.Step(message)
@@ -142,14 +159,48 @@ func (m *member) persisted(out *trace) {
 	}
 }
 
-func (m *member) write(write *pb.Message) {
-	if snapshot := write.GetSnapshot(); !raft.IsEmptySnap(snapshot) {
-		must(m.storage.ApplySnapshot(snapshot))
+func write(storage *raft.MemoryStorage, message *pb.Message) {
+	if snapshot := message.GetSnapshot(); !raft.IsEmptySnap(snapshot) {
+		must(storage.ApplySnapshot(snapshot))
 	}
-	must(m.storage.Append(write.GetEntries()))
-	if state := hardState(write.GetTerm(), write.GetVote(), write.GetCommit()); !raft.IsEmptyHardState(state) {
-		must(m.storage.SetHardState(state))
+	must(storage.Append(message.GetEntries()))
+	state := hardState(message.GetTerm(), message.GetVote(), message.GetCommit())
+	if !raft.IsEmptyHardState(state) {
+		must(storage.SetHardState(state))
 	}
+}
+
+func clone(storage *raft.MemoryStorage) *raft.MemoryStorage {
+	copied := raft.NewMemoryStorage()
+	snapshot, err := storage.Snapshot()
+	must(err)
+	first, err := storage.FirstIndex()
+	must(err)
+	last, err := storage.LastIndex()
+	must(err)
+	base := proto.Clone(snapshot).(*pb.Snapshot)
+	if first > 1 {
+		term, err := storage.Term(first - 1)
+		must(err)
+		base.Metadata.Index, base.Metadata.Term = new(first-1), new(term)
+		must(copied.ApplySnapshot(base))
+	}
+	if last >= first {
+		entries, err := storage.Entries(first, last+1, math.MaxUint64)
+		must(err)
+		must(copied.Append(entries))
+	}
+	if snapshot.GetMetadata().GetIndex() > base.GetMetadata().GetIndex() {
+		metadata := snapshot.GetMetadata()
+		_, err := copied.CreateSnapshot(metadata.GetIndex(), metadata.GetConfState(), snapshot.GetData())
+		must(err)
+	}
+	state, _, err := storage.InitialState()
+	must(err)
+	if !raft.IsEmptyHardState(state) {
+		must(copied.SetHardState(state))
+	}
+	return copied
 }
 
 // applied carries out the oldest batch of committed entries and acknowledges it.
@@ -190,11 +241,20 @@ func (m *member) compact(in *input) {
 	state := &pb.ConfState{}
 	index, end := in.number(), in.number()
 	in.message(state)
-	if _, err := m.storage.CreateSnapshot(index, state, in.bytes()); err != nil {
-		must(err)
+	data := in.bytes()
+	compact(m.storage, index, end, state, data)
+	if m.isEager() {
+		compact(m.disk, index, end, state, data)
 	}
-	if first, err := m.storage.FirstIndex(); err == nil && end >= first {
-		must(m.storage.Compact(end))
+}
+
+func compact(storage *raft.MemoryStorage, index, end uint64, state *pb.ConfState, data []byte) {
+	_, err := storage.CreateSnapshot(index, state, data)
+	must(err)
+	first, err := storage.FirstIndex()
+	must(err)
+	if end >= first {
+		must(storage.Compact(end))
 	}
 }
 

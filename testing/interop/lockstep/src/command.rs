@@ -8,6 +8,14 @@ use raft::{
 
 use crate::trace::{put_bytes, put_number};
 
+/// When the storage that the core reads gets what is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Append {
+    /// When it is handed out.
+    AtOnce,
+    WhenDurable,
+}
+
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Starts a member; the first ones share a snapshot at `first` that names the members.
@@ -15,6 +23,7 @@ pub enum Command {
         config: Config,
         first: Index,
         conf_state: ConfState,
+        append: Append,
     },
     Tick,
     Campaign,
@@ -59,8 +68,9 @@ impl Command {
 
     fn encode_arguments(&self, out: &mut Vec<u8>) -> u64 {
         match self {
-            Command::Boot { config, first, conf_state } => {
+            Command::Boot { config, first, conf_state, append } => {
                 encode_config(config, out);
+                put_number(out, u64::from(*append == Append::AtOnce));
                 put_number(out, first.0);
                 for ids in [&conf_state.voters, &conf_state.learners] {
                     put_number(out, ids.len() as u64);
@@ -136,6 +146,7 @@ fn encode_config(config: &Config, out: &mut Vec<u8>) {
         u64::from(config.disable_proposal_forwarding),
         u64::from(config.step_down_on_removal),
         u64::from(config.read_only == ReadOnlyOption::LeaseBased),
+        u64::from(config.disable_conf_change_validation),
     ] {
         put_number(out, number);
     }

@@ -9,7 +9,7 @@ use raft::{
     Term,
 };
 
-use crate::command::Command;
+use crate::command::{Append, Command};
 use crate::rng::Rng;
 use crate::trace::{CONTEXT, Label, Trace, role_number};
 
@@ -39,6 +39,8 @@ pub struct Member {
     pub node: RawNode<MemoryStorage>,
     config: Config,
     draws: Arc<Mutex<Vec<u8>>>,
+    /// What a restart finds, where the core's storage is ahead of it.
+    disk: Option<MemoryStorage>,
     writes: VecDeque<Write>,
     batches: VecDeque<Vec<Entry>>,
     /// What the application has applied, and the membership there.
@@ -57,7 +59,7 @@ pub struct Outcome {
 }
 
 impl Member {
-    pub fn boot(mut config: Config, first: Index, conf_state: ConfState) -> Member {
+    pub fn boot(mut config: Config, first: Index, conf_state: ConfState, append: Append) -> Member {
         let mut storage = MemoryStorage::new();
         if !conf_state.is_empty() {
             let metadata = SnapshotMetadata { conf_state: conf_state.clone(), index: first, term: Term(1) };
@@ -67,9 +69,18 @@ impl Member {
             config.applied = first;
         }
         let draws = Arc::default();
+        let disk = (append == Append::AtOnce).then(|| storage.clone());
         let node = start(&config, storage, &draws);
-        let applied = config.applied;
-        Member { node, config, draws, writes: VecDeque::new(), batches: VecDeque::new(), applied, conf_state }
+        Member {
+            node,
+            applied: config.applied,
+            config,
+            draws,
+            disk,
+            writes: VecDeque::new(),
+            batches: VecDeque::new(),
+            conf_state,
+        }
     }
 
     pub fn id(&self) -> NodeId {
@@ -87,6 +98,11 @@ impl Member {
 
     pub fn has_batch(&self) -> bool {
         !self.batches.is_empty()
+    }
+
+    /// What a restart would find.
+    pub fn durable(&self) -> &MemoryStorage {
+        self.disk.as_ref().unwrap_or(self.node.storage())
     }
 
     /// True when a configuration change was handed out and is not applied yet.
@@ -130,11 +146,12 @@ impl Member {
             Command::ReportSnapshot(to, status) => node.report_snapshot(*to, *status),
             Command::ForgetLeader => node.forget_leader(),
             Command::Compact { index, end, conf_state, data } => {
-                let storage = node.storage_mut();
-                let made = storage.create_snapshot(*index, conf_state.clone(), data.clone());
-                made.expect("the schedule snapshots forward");
-                if *end >= storage.first_index() {
-                    storage.compact(*end).expect("the schedule compacts forward");
+                for storage in self.disk.iter_mut().chain([node.storage_mut()]) {
+                    let made = storage.create_snapshot(*index, conf_state.clone(), data.clone());
+                    made.expect("the schedule snapshots forward");
+                    if *end >= storage.first_index() {
+                        storage.compact(*end).expect("the schedule compacts forward");
+                    }
                 }
             }
             Command::Restart { writes } => self.restart(*writes),
@@ -179,7 +196,11 @@ impl Member {
             let votes = synced.messages.iter().filter(is_vote);
             let others = synced.messages.iter().filter(|message| !is_vote(message));
             votes.chain(others).for_each(|message| out.message(Label::Promise, message));
-            self.writes.push_back(Write { hard_state, entries, snapshot, synced });
+            let write = Write { hard_state, entries, snapshot, synced };
+            if self.disk.is_some() {
+                write.store(self.node.storage_mut());
+            }
+            self.writes.push_back(write);
         }
         if !committed.is_empty() {
             out.mark(Label::Committed, committed.len() as u64);
@@ -195,10 +216,9 @@ impl Member {
             self.conf_state = snapshot.metadata.conf_state.clone();
             outcome.snapshots += 1;
         }
-        let Write { hard_state, entries, snapshot, synced } = write;
-        store(self.node.storage_mut(), hard_state, &entries, snapshot);
-        outcome.sent = synced.messages;
-        self.node.persisted(synced.ack);
+        write.store(self.disk.as_mut().unwrap_or(self.node.storage_mut()));
+        outcome.sent = write.synced.messages;
+        self.node.persisted(write.synced.ack);
     }
 
     fn apply(&mut self, out: &mut Trace, outcome: &mut Outcome) {
@@ -227,9 +247,12 @@ impl Member {
     }
 
     fn restart(&mut self, writes: usize) {
-        let mut storage = self.node.storage().clone();
+        let mut storage = self.durable().clone();
         for write in self.writes.drain(..).take(writes) {
-            store(&mut storage, write.hard_state, &write.entries, write.snapshot);
+            write.store(&mut storage);
+        }
+        if let Some(disk) = &mut self.disk {
+            disk.clone_from(&storage);
         }
         self.batches.clear();
         let snapshot = storage.snapshot().expect("this storage always has one");
@@ -281,17 +304,14 @@ fn start(config: &Config, storage: MemoryStorage, draws: &Arc<Mutex<Vec<u8>>>) -
     }
 }
 
-fn store(
-    storage: &mut MemoryStorage,
-    hard_state: Option<HardState>,
-    entries: &[Entry],
-    snapshot: Option<Snapshot>,
-) {
-    if let Some(snapshot) = snapshot {
-        storage.apply_snapshot(snapshot).expect("the core installs only newer ones");
-    }
-    storage.append(entries);
-    if let Some(state) = hard_state {
-        storage.set_hard_state(state);
+impl Write {
+    fn store(&self, storage: &mut MemoryStorage) {
+        if let Some(snapshot) = &self.snapshot {
+            storage.apply_snapshot(snapshot.clone()).expect("the core installs only newer ones");
+        }
+        storage.append(&self.entries);
+        if let Some(state) = self.hard_state {
+            storage.set_hard_state(state);
+        }
     }
 }

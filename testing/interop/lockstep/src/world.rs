@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use raft::{
     ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Config,
-    Index, Message, MessageType, NodeId, ReadOnlyOption, Role, SnapshotStatus, Storage,
+    Entry, Index, MemoryStorage, Message, MessageType, NodeId, ReadOnlyOption, Role, SnapshotStatus, Storage,
 };
 
-use crate::command::Command;
+use crate::command::{Append, Command};
 use crate::member::Member;
 use crate::rng::Rng;
 use crate::trace::Trace;
@@ -42,6 +42,9 @@ struct Weather {
     conf_changes: u64,
     /// Per cent of messages that overtake older ones.
     reorder_percent: u64,
+    compactions: u64,
+    /// Limits on sizes are so narrow that each byte counts.
+    has_narrow_limits: bool,
 }
 
 pub struct World {
@@ -63,16 +66,16 @@ impl World {
         let mut rng = Rng::new(seed ^ 0x5eed_0f10_c457_e900);
         rng.next();
         let is_calm = rng.chance(1, 4);
-        // A refused change becomes an entry that Go's counts as two bytes longer than the same one off the
-        // wire, so narrow limits and changes of membership do not go together.
         let has_narrow_limits = rng.chance(1, 3);
         let weather = Weather {
             drop_percent: if is_calm { 0 } else { rng.pick(&[0, 1, 5, 20]) },
             duplicate_percent: rng.pick(&[0, 2, 10]),
             restarts: if is_calm { 0 } else { rng.pick(&[0, 10, 50]) },
             partitions: if is_calm { 0 } else { rng.pick(&[0, 10, 40]) },
-            conf_changes: if has_narrow_limits { 0 } else { rng.pick(&[0, 30, 100]) },
+            conf_changes: rng.pick(&[0, 30, 100]),
             reorder_percent: rng.pick(&[0, 10, 60]),
+            compactions: rng.pick(&[0, 40, 200]),
+            has_narrow_limits,
         };
         let boots = boots(&mut rng, has_narrow_limits);
         World {
@@ -93,8 +96,9 @@ impl World {
     pub fn step(&mut self) -> (NodeId, Command, Vec<u8>, Trace) {
         let (id, command) = self.choose();
         let mut trace = Trace::default();
-        if let Command::Boot { config, first, conf_state } = &command {
-            self.members.insert(id, Member::boot(config.clone(), *first, conf_state.clone()));
+        if let Command::Boot { config, first, conf_state, append } = &command {
+            let member = Member::boot(config.clone(), *first, conf_state.clone(), *append);
+            self.members.insert(id, member);
         }
         let Some(member) = self.members.get_mut(&id) else { panic!("member {id} was not started") };
         let before = member.node.basic_status();
@@ -137,8 +141,15 @@ impl World {
                 let writes = self.rng.below(self.members[&id].write_count() as u64 + 1) as usize;
                 return (id, Command::Restart { writes });
             }
-            if self.rng.chance(self.weather.conf_changes, 10_000) {
-                return self.conf_change();
+            if self.rng.chance(self.weather.conf_changes, 10_000)
+                && let Some(change) = self.conf_change()
+            {
+                return change;
+            }
+            if self.rng.chance(self.weather.compactions, 10_000)
+                && let Some(compaction) = self.compact()
+            {
+                return compaction;
             }
             let chosen = match self.rng.below(1000) {
                 0..380 => self.deliver(),
@@ -148,7 +159,6 @@ impl World {
                 900..950 => Some((self.any_id(), Command::Tick)),
                 950..980 => Some(self.propose()),
                 980..988 => self.read_index(),
-                988..992 => self.compact(),
                 _ => Some(self.rare()),
             };
             if let Some(chosen) = chosen {
@@ -219,25 +229,54 @@ impl World {
             1 => 200,
             _ => self.rng.below(30),
         };
-        (id, Command::Propose(self.rng.bytes(len).into()))
+        let data = self.rng.bytes(len).into();
+        if self.rng.chance(1, 10) {
+            return (id, self.propose_several(id, data));
+        }
+        (id, Command::Propose(data))
     }
 
-    fn conf_change(&mut self) -> (NodeId, Command) {
+    /// A proposal of several entries, as it comes forwarded; a change of membership may be among them.
+    fn propose_several(&mut self, id: NodeId, data: Bytes) -> Command {
+        let count = 1 + self.rng.below(4);
+        let mut entries: Vec<Entry> =
+            (0..count).map(|_| Entry { data: data.clone(), ..Entry::default() }).collect();
+        if self.weather.conf_changes > 0 && !self.weather.has_narrow_limits {
+            for entry in &mut entries {
+                if self.rng.chance(1, 6) {
+                    *entry = ConfChange { node_id: self.any_id(), ..ConfChange::default() }.to_entry();
+                }
+            }
+        }
+        Command::Step(Message { from: id, entries, ..Message::new(MessageType::Prop, 0) })
+    }
+
+    fn conf_change(&mut self) -> Option<(NodeId, Command)> {
         let id = self.leader_or_any();
-        let is_joint = self.members[&id].node.configuration().voters.is_joint();
-        let context = self.rng.pick(&[&b"x"[..], b"context"]);
-        let context = Bytes::from_static(context);
-        if is_joint && self.rng.chance(4, 5) {
-            // Not without a context: Go's counts the present but empty data of such an entry as two bytes.
+        let node = &self.members[&id].node;
+        let is_joint = node.configuration().voters.is_joint();
+        let status = node.basic_status();
+        let leaves = is_joint && (self.weather.has_narrow_limits || self.rng.chance(4, 5));
+        // An entry that takes the place of a refused change is counted as two bytes more by Go's than the
+        // same one off the wire: with narrow limits, only changes that are let in.
+        let is_let_in = status.soft_state.role == Role::Leader && status.applied == node.last_index();
+        if self.weather.has_narrow_limits && !is_let_in {
+            return None;
+        }
+        // The same goes for data that is present and empty.
+        let contexts: [&'static [u8]; 2] =
+            if self.weather.has_narrow_limits { [b"x", b"context"] } else { [b"", b"c"] };
+        let context = Bytes::from_static(self.rng.pick(&contexts));
+        if leaves {
             let leave = ConfChangeV2 { context, ..ConfChangeV2::default() };
-            return (id, Command::ProposeConfChangeV2(leave));
+            return Some((id, Command::ProposeConfChangeV2(leave)));
         }
         if self.rng.chance(1, 2) {
             let ConfChangeSingle { change, node_id } = self.single_change();
             let change = ConfChange { id: self.rng.below(3), change, node_id, context };
-            return (id, Command::ProposeConfChange(change));
+            return Some((id, Command::ProposeConfChange(change)));
         }
-        let count = self.rng.below(4);
+        let count = self.rng.below(4).max(u64::from(self.weather.has_narrow_limits));
         let changes = (0..count).map(|_| self.single_change()).collect();
         let transition = self.rng.pick(&[
             ConfChangeTransition::Auto,
@@ -245,7 +284,7 @@ impl World {
             ConfChangeTransition::JointImplicit,
             ConfChangeTransition::JointExplicit,
         ]);
-        (id, Command::ProposeConfChangeV2(ConfChangeV2 { transition, changes, context }))
+        Some((id, Command::ProposeConfChangeV2(ConfChangeV2 { transition, changes, context })))
     }
 
     fn single_change(&mut self) -> ConfChangeSingle {
@@ -276,14 +315,15 @@ impl World {
     fn compact(&mut self) -> Option<(NodeId, Command)> {
         let id = self.any_id();
         let member = &self.members[&id];
-        let storage = member.node.storage();
         let index = member.applied;
-        let snapshot = storage.snapshot().expect("this storage always has one");
-        let is_possible = index > snapshot.index()
-            && index <= storage.hard_state().commit
-            && index <= storage.last_index()
-            && index.next() >= storage.first_index();
-        if !is_possible {
+        let is_possible = |storage: &MemoryStorage| {
+            let snapshot = storage.snapshot().expect("this storage always has one");
+            index > snapshot.index()
+                && index <= storage.hard_state().commit
+                && index <= storage.last_index()
+                && index.next() >= storage.first_index()
+        };
+        if !is_possible(member.node.storage()) || !is_possible(member.durable()) {
             return None;
         }
         let kept = self.rng.below(6);
@@ -353,11 +393,19 @@ fn boots(rng: &mut Rng, has_narrow_limits: bool) -> VecDeque<(NodeId, Command)> 
         ..ConfState::default()
     };
     let first = Index(1 + rng.below(5));
+    let is_mixed = rng.chance(1, 4);
     let boot = |id| {
-        let config = Config { id, seed: rng.next(), ..base.clone() };
+        let mut config = Config { id, seed: rng.next(), ..base.clone() };
+        if is_mixed {
+            config.pre_vote = rng.chance(1, 2);
+            config.check_quorum |= rng.chance(1, 2);
+            config.election_ticks += rng.below(3) as u32;
+            config.step_down_on_removal = rng.chance(1, 2);
+        }
+        let append = if rng.chance(1, 2) { Append::AtOnce } else { Append::WhenDurable };
         let is_first = conf_state.contains(id);
         let conf_state = if is_first { conf_state.clone() } else { ConfState::default() };
-        (id, Command::Boot { config, first, conf_state })
+        (id, Command::Boot { config, first, conf_state, append })
     };
     IDS.map(boot).collect()
 }
