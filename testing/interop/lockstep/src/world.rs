@@ -382,6 +382,7 @@ fn boots(rng: &mut Rng, has_narrow_limits: bool) -> VecDeque<(NodeId, Command)> 
             ReadOnlyOption::Safe
         },
         disable_proposal_forwarding: rng.chance(1, 8),
+        disable_conf_change_validation: rng.chance(1, 8),
         step_down_on_removal: rng.chance(1, 2),
         ..Config::new(1)
     };
