@@ -13,6 +13,7 @@ use tokio::task::JoinError;
 
 use crate::data_dir;
 use crate::edge_config;
+use crate::feature_gates::{GATES, Stage};
 use crate::go_value::io_text;
 use crate::log;
 use crate::logging::{self, Level};
@@ -51,6 +52,7 @@ async fn live(settings: &Settings) -> End {
     let checks_data = config.initial_corrupt_check && data == MemberData::Present;
     let member = start(config).await;
     let server = member.server.clone();
+    tell_build(settings, server.metrics());
     if checks_data {
         check_data(&server).await;
     }
@@ -67,12 +69,19 @@ async fn live(settings: &Settings) -> End {
 
     // Until the member is ready, a signal ends the process at once: there is nothing to hand over.
     member.ready().await;
+    // Nobody may be told that a member is ready that has failed meanwhile.
+    let reason = server.stopping().borrow().clone();
+    if let Some(StopReason::Failed(_)) = reason {
+        return on_stop(reason);
+    }
     let mut endings = match Endings::listen() {
         Ok(endings) => endings,
         Err(error) => logging::fatal("failed to handle signals", &[("error", io_text(&error).into())]),
     };
-    let _ = is_ready.send(());
-    notify::ready();
+    if server.stopping().borrow().is_none() {
+        let _ = is_ready.send(());
+        notify::ready();
+    }
 
     let mut stopped = server.stopping();
     let end = tokio::select! {
@@ -91,6 +100,19 @@ async fn live(settings: &Settings) -> End {
     report(peers.await);
     log_closing(settings, "closed etcd server");
     end
+}
+
+/// What this process is, as metrics: the toolchain and the feature gates.
+fn tell_build(settings: &Settings, metrics: &Metrics) {
+    metrics.server.go_version.with_label_values(&[env!("KELSON_RUSTC_VERSION")]).set(1);
+    for gate in &GATES {
+        let stage = match gate.stage {
+            Stage::Alpha => "ALPHA",
+            Stage::Beta => "BETA",
+        };
+        let enabled = settings.feature_gates.is_enabled(gate.name);
+        metrics.server.feature_enabled.with_label_values(&[gate.name, stage]).set(i64::from(enabled));
+    }
 }
 
 /// Resolves when the value turns true, or its sender is gone.

@@ -19,6 +19,7 @@ mod error;
 mod handle;
 mod log_writer;
 mod metrics;
+mod process_metrics;
 mod progress;
 mod quota;
 mod reads;

@@ -8,6 +8,8 @@ use prometheus::{
     Registry, exponential_buckets,
 };
 
+use crate::process_metrics::ProcessMetrics;
+
 /// Metrics of one member. Cloning is cheap; clones share their values.
 #[derive(Clone)]
 pub struct Metrics {
@@ -57,8 +59,6 @@ pub struct ServerMetrics {
     pub learner_promote_successes: IntCounter,
     /// Label: Reason.
     pub learner_promote_failures: IntCounterVec,
-    pub fd_used: IntGauge,
-    pub fd_limit: IntGauge,
     /// Labels: Local, Remote.
     pub known_peers: IntGaugeVec,
 }
@@ -123,8 +123,12 @@ struct Maker<'a>(&'a Registry);
 impl Maker<'_> {
     fn register<C: prometheus::core::Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {
         let metric = metric.expect("names and labels of this file are well-formed");
-        self.0.register(Box::new(metric.clone())).expect("every name of this file is registered once");
+        self.collect(metric.clone());
         metric
+    }
+
+    fn collect(&self, collector: impl prometheus::core::Collector + 'static) {
+        self.0.register(Box::new(collector)).expect("every name of this file is registered once");
     }
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {
@@ -190,6 +194,7 @@ impl Metrics {
             ("etcd_grpc_proxy_cache_hits_total", "Total number of cache hits"),
             ("etcd_grpc_proxy_cache_misses_total", "Total number of cache misses"),
         ]);
+        make.collect(ProcessMetrics::default());
         make.counter("etcd_grpc_proxy_events_coalescing_total", "Total number of events coalescing");
         metrics
     }
@@ -285,8 +290,6 @@ impl ServerMetrics {
                 "Learner promotions refused while this member led.",
                 &["Reason"],
             ),
-            fd_used: make.gauge("os_fd_used", "File descriptors in use."),
-            fd_limit: make.gauge("os_fd_limit", "File descriptors this process may open."),
             known_peers: make.gauges(
                 "etcd_network_known_peers",
                 "1 for each member of the cluster that this member knows.",

@@ -104,11 +104,19 @@ impl Member {
         Ok(Member { server, threads, to_log, to_apply, catch_up, tasks })
     }
 
-    /// Waits until the cluster knows this member and its version: requests may come from then on.
+    /// Waits until the cluster knows this member and its version: requests may come from then on. Ends early
+    /// when the member stops; [`Server::stopping`] tells.
     pub async fn ready(&self) {
-        tasks::publish(self.server.clone()).await;
-        while self.server.cluster().version().is_none() && self.server.stopping().borrow().is_none() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        let mut stopping = self.server.stopping();
+        let settled = async {
+            tasks::publish(self.server.clone()).await;
+            while self.server.cluster().version().is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = settled => {}
+            _ = stopping.wait_for(Option::is_some) => {}
         }
     }
 
@@ -145,6 +153,8 @@ impl Member {
 fn shared_clear(shared: &Shared) {
     shared.waiters.clear();
     shared.apply_waiters.clear();
+    // Reads that asked for a round after the raft thread had taken its last input.
+    drop(shared.reads.take());
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, BootError> {
@@ -218,7 +228,6 @@ fn start_tasks(server: &Server, runtime: &Handle) -> JoinSet<()> {
     tasks.spawn_on(tasks::expire_leases(server.clone()), runtime);
     tasks.spawn_on(tasks::settle_versions(server.clone()), runtime);
     tasks.spawn_on(tasks::compact_automatically(server.clone()), runtime);
-    tasks.spawn_on(tasks::gather_metrics(server.clone()), runtime);
     tasks
 }
 

@@ -188,16 +188,6 @@ pub async fn compact_automatically(server: Server) {
     }
 }
 
-/// Copies the hub's counts into the metrics, and watches how many files are open.
-pub async fn gather_metrics(server: Server) {
-    let mut ticks = interval(Duration::from_secs(5));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        server.refresh_metrics();
-    }
-}
-
 impl Server {
     /// Brings those metrics up to date that nothing pushes: call it before they are read.
     pub fn refresh_metrics(&self) {

@@ -94,6 +94,7 @@ impl Shared {
     }
 
     fn metrics(&self, request: &Request<Incoming>) -> Response<Body> {
+        self.server.refresh_metrics();
         let mut text = Vec::new();
         let encoder = TextEncoder::new();
         if let Err(error) = encoder.encode(&self.registry.gather(), &mut text) {
