@@ -108,13 +108,17 @@ impl ApplyLoop {
         for entry in entries {
             self.apply_entry(entry)?;
         }
+        let still_replaying = last < self.applied.index;
         self.publish(last)?;
         let took = started.elapsed();
         if took > self.shared.config.warning_apply_duration {
             self.shared.metrics.server.slow_apply.inc();
             tracing::warn!(?took, entries = count, "apply request took too long");
         }
-        self.checkpoint_when_due();
+        // Until then the membership is older than the applied index: a snapshot record must not pair them.
+        if !still_replaying {
+            self.checkpoint_when_due();
+        }
         self.state.store.compact_index(INDEX_SLICE);
         Ok(())
     }
@@ -209,19 +213,20 @@ impl ApplyLoop {
                 ConfChangeType::RemoveNode => Ok(MemberChange::Remove(id)),
             };
             let member_change = member_change.map_err(|error| malformed(error.to_string()))?;
-            self.change_members(id, member_change, is_new);
+            if is_new {
+                self.change_members(id, member_change);
+            }
         }
         self.conf_state = self.change_raft_configuration(change)?;
-        self.conf_state_changed = true;
+        // The file already has the configuration that later entries made.
+        self.conf_state_changed |= is_new;
         Ok(())
     }
 
-    fn change_members(&mut self, id: MemberId, change: MemberChange, is_new: bool) {
+    fn change_members(&mut self, id: MemberId, change: MemberChange) {
         let known = self.state.cluster.validate(&change, self.shared.config.max_learners);
         if let Err(reason) = known {
-            if is_new {
-                tracing::warn!(%reason, member_id = %id, "a committed membership change does not apply");
-            }
+            tracing::warn!(%reason, member_id = %id, "a committed membership change does not apply");
             return;
         }
         match &change {

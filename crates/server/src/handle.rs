@@ -26,6 +26,7 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::progress::{FileProgress, RaftProgress};
 use crate::quota;
+use crate::reads;
 use crate::replicate::RaftInput;
 use crate::shared::{Shared, StopReason};
 
@@ -139,8 +140,10 @@ impl Server {
     pub async fn linearizable_view(&self) -> Result<Arc<View>, Error> {
         let started = Instant::now();
         let (waiter, answered) = oneshot::channel();
-        if self.shared.reads.push(waiter) {
-            self.shared.to_raft.try_send(RaftInput::ReadsWait).map_err(|_| self.refusal())?;
+        if self.shared.reads.push(waiter) && self.shared.to_raft.try_send(RaftInput::ReadsWait).is_err() {
+            // Reads that came in behind this one rely on its wake-up: left in the queue, they and all later
+            // ones would wait for a round that nobody starts.
+            reads::answer(self.shared.reads.take(), &Err(self.refusal()));
         }
         let result = match timeout(self.shared.config.request_timeout(), answered).await {
             Err(_) => Err(Error::Timeout),
@@ -372,17 +375,13 @@ impl Server {
             shared.waiters.forget(id);
             return Err(self.refusal());
         }
-        shared.metrics.server.proposals_pending.inc();
+        let mut pending = Pending::new(shared, id);
         let result = match timeout(shared.config.request_timeout(), answered).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Error::Stopped),
-            Err(_) => {
-                shared.waiters.forget(id);
-                shared.metrics.server.proposals_failed.inc();
-                Err(Error::Timeout)
-            }
+            Ok(Ok(result)) => pending.answered(result),
+            Ok(Err(_)) => pending.answered(Err(Error::Stopped)),
+            Err(_) => Err(Error::Timeout),
         };
-        shared.metrics.server.proposals_pending.dec();
+        drop(pending);
         let success = if result.is_ok() { "true" } else { "false" };
         let duration = started.elapsed().as_secs_f64();
         shared.metrics.server.request_duration.with_label_values(&[name, success]).observe(duration);
@@ -441,6 +440,36 @@ impl Server {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Error::Stopped),
             Err(_) => Err(Error::TimeoutWaitAppliedIndex),
+        }
+    }
+}
+
+/// A proposal that somebody waits for. Callers also give up by being dropped, when their client cancels: then
+/// too it must not be counted or waited for any longer.
+struct Pending<'a> {
+    shared: &'a Shared,
+    id: u64,
+    is_answered: bool,
+}
+
+impl<'a> Pending<'a> {
+    fn new(shared: &'a Shared, id: u64) -> Pending<'a> {
+        shared.metrics.server.proposals_pending.inc();
+        Pending { shared, id, is_answered: false }
+    }
+
+    fn answered<T>(&mut self, answer: T) -> T {
+        self.is_answered = true;
+        answer
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.shared.metrics.server.proposals_pending.dec();
+        if !self.is_answered {
+            self.shared.waiters.forget(self.id);
+            self.shared.metrics.server.proposals_failed.inc();
         }
     }
 }

@@ -47,7 +47,7 @@ impl ApplyWaiters {
         let mut by_index = self.by_index.lock();
         if applied() >= index {
             drop(by_index);
-            answer(reads, Ok(()));
+            answer(reads, &Ok(()));
         } else {
             by_index.entry(index).or_default().extend(reads);
         }
@@ -63,7 +63,7 @@ impl ApplyWaiters {
         let due = std::mem::replace(&mut *by_index, later);
         drop(by_index);
         for reads in due.into_values() {
-            answer(reads, Ok(()));
+            answer(reads, &Ok(()));
         }
     }
 
@@ -74,7 +74,7 @@ impl ApplyWaiters {
 }
 
 /// Answers every read; callers that gave up are passed over.
-pub fn answer(reads: Vec<ReadWaiter>, result: Result<(), Error>) {
+pub fn answer(reads: Vec<ReadWaiter>, result: &Result<(), Error>) {
     for read in reads {
         read.send(result.clone()).ok();
     }

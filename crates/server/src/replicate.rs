@@ -135,7 +135,7 @@ impl Replicator {
 
     fn stop(mut self) {
         for round in self.reads.drain(..) {
-            reads::answer(round.waiters, Err(Error::Stopped));
+            reads::answer(round.waiters, &Err(Error::Stopped));
         }
     }
 
@@ -251,10 +251,10 @@ impl Replicator {
         }
     }
 
-    fn fail_reads(&mut self, error: Error) {
+    fn fail_reads(&mut self, error: &Error) {
         for round in self.reads.drain(..) {
             self.shared.metrics.server.read_indexes_failed.inc();
-            reads::answer(round.waiters, Err(error.clone()));
+            reads::answer(round.waiters, &Err(error.clone()));
         }
     }
 
@@ -381,7 +381,7 @@ impl Replicator {
         self.shared.leader.send_replace(leader);
         match leader {
             Some(_) => self.propose_parked(),
-            None => self.fail_reads(Error::LeaderChanged),
+            None => self.fail_reads(&Error::LeaderChanged),
         }
     }
 }

@@ -5,7 +5,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mvcc::{CompactionJob, CompactionPlan, Revision, compact_revision_to_bytes};
-use tokio::sync::oneshot;
 
 use super::schema::{Bucket, Buckets, FINISHED_COMPACT, Write};
 use super::{Backend, Batch};
@@ -124,15 +123,15 @@ impl Backend {
             conf_state: None,
             compaction: None,
         });
+        // One that waits goes before those of the batches that are only now folded: in order of revision.
+        if let Some(plan) = self.next_compactions.pop_front() {
+            self.start_compaction(plan);
+        }
         self.fold()?;
         let metrics = &self.shared.metrics.mvcc;
         metrics.db_compaction_total.observe(took.as_secs_f64() * 1000.0);
         metrics.db_compaction_last.set(unix_time().as_secs() as i64);
         self.log_finished(revision, deleted, took);
-        if let Some(plan) = self.next_compactions.pop_front() {
-            self.start_compaction(plan);
-        }
-        self.answer_compaction_waiters();
         Ok(())
     }
 
@@ -148,9 +147,9 @@ impl Backend {
 
     /// A physical compaction waits until nothing is left to delete.
     pub(super) fn answer_compaction_waiters(&mut self) {
-        if self.compaction.is_none() && self.next_compactions.is_empty() && self.waiting.is_empty() {
-            let waiters: Vec<oneshot::Sender<()>> = std::mem::take(&mut self.compaction_waiters);
-            for waiter in waiters {
+        let is_planned = self.waiting.iter().any(|batch| batch.compaction.is_some());
+        if self.compaction.is_none() && self.next_compactions.is_empty() && !is_planned {
+            for waiter in self.compaction_waiters.drain(..) {
                 waiter.send(()).ok();
             }
         }

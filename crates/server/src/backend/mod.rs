@@ -147,6 +147,7 @@ impl Backend {
                 self.fold()?;
             }
             self.compact_when_due()?;
+            self.answer_compaction_waiters();
         }
         self.abandon_defrag();
         self.fold()
@@ -183,7 +184,6 @@ impl Backend {
             BackendInput::AwaitCompaction(done) => {
                 self.compaction_waiters.push(done);
                 self.fold_unless_copying()?;
-                self.answer_compaction_waiters();
             }
             BackendInput::Checkpoint { .. }
             | BackendInput::Defragment(_)
