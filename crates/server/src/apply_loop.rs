@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use apply::{ApplyError, Command, Effects, Fatal, Outcome, Request, State};
+use apply::{ApplyError, Command, Effects, Fatal, OpOutcome, Outcome, Request, State, TxnOutcome};
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use membership::{Member, MemberChange, MemberId};
-use mvcc::{Answer, MvccError};
+use mvcc::{Answer, ChangeKind, IndexCompactionState, MvccError};
+use proto::etcdserverpb::alarm_request::AlarmAction;
 use raft::{ConfChangeType, ConfChangeV2, ConfState, Entry, EntryKind};
 use tokio::runtime::Handle;
 
@@ -26,7 +27,7 @@ use crate::v2_store;
 /// Entries applied before their view is published: bounds how long the first of them waits.
 const ENTRIES_PER_BATCH: usize = 4096;
 
-/// Keys whose compacted history is freed from the index between two batches.
+/// Keys whose compacted history is freed from the index between two looks at the queue.
 const INDEX_SLICE: usize = 1024;
 
 /// What the apply thread is told.
@@ -50,6 +51,8 @@ pub struct ApplyLoop {
     snapshot_index: u64,
     /// Set by a configuration change since the last batch.
     conf_state_changed: bool,
+    /// Whether the index still holds what compactions have dropped.
+    index_compaction: IndexCompactionState,
     answers: Vec<(u64, Result<Outcome, Error>)>,
 }
 
@@ -72,14 +75,15 @@ impl ApplyLoop {
             applied: start.applied,
             snapshot_index: start.snapshot_index,
             conf_state_changed: false,
+            // One that a restart interrupted; without such the first slice finds nothing to do.
+            index_compaction: IndexCompactionState::Unfinished,
             answers: Vec::new(),
         }
     }
 
     /// Runs until told to stop. A broken invariant ends it and the member.
     pub fn run(mut self) {
-        while let Ok(input) = self.inputs.recv() {
-            let ApplyInput::Entries(mut entries) = input else { break };
+        while let Some(ApplyInput::Entries(mut entries)) = self.next_input() {
             let mut stop = false;
             while entries.len() < ENTRIES_PER_BATCH {
                 match self.inputs.try_recv() {
@@ -101,6 +105,29 @@ impl ApplyLoop {
         }
     }
 
+    /// Waits for the next input. The wait goes to the index: were it only compacted behind batches, a store
+    /// with many keys and few writes would never get through before the next compaction begins anew.
+    fn next_input(&mut self) -> Option<ApplyInput> {
+        while self.index_compaction == IndexCompactionState::Unfinished {
+            match self.inputs.try_recv() {
+                Ok(input) => return Some(input),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => self.compact_index(),
+            }
+        }
+        self.inputs.recv().ok()
+    }
+
+    fn compact_index(&mut self) {
+        if self.index_compaction == IndexCompactionState::Done {
+            return;
+        }
+        let started = Instant::now();
+        self.index_compaction = self.state.store.compact_index(INDEX_SLICE);
+        let millis = started.elapsed().as_secs_f64() * 1000.0;
+        self.shared.metrics.mvcc.index_compaction_pause.observe(millis);
+    }
+
     fn apply_batch(&mut self, entries: Vec<Entry>) -> Result<(), Fatal> {
         let started = Instant::now();
         let count = entries.len();
@@ -119,7 +146,7 @@ impl ApplyLoop {
         if !still_replaying {
             self.checkpoint_when_due();
         }
-        self.state.store.compact_index(INDEX_SLICE);
+        self.compact_index();
         Ok(())
     }
 
@@ -152,11 +179,17 @@ impl ApplyLoop {
         let Request { id, command } = Request::decode(data).map_err(Fatal::Command)?;
         let awaited = self.shared.waiters.is_awaited(id);
         let name = command.name();
-        self.count(&command);
+        let alarm_action = match &command {
+            Command::Alarm(request) => AlarmAction::try_from(request.action).ok(),
+            _ => None,
+        };
         // Compat: the write is applied, and then its proposer learns that the quota is reached.
         let over_quota = awaited && !quota::has_room(&self.shared, cost(&command));
         let answer = if awaited { Answer::Wanted } else { Answer::Unwanted };
         let applied = self.state.apply(&mut self.shared.lessor.lock(), command, answer)?;
+        if let Ok(outcome) = &applied {
+            self.count(outcome, alarm_action);
+        }
         let success = if applied.is_ok() { "true" } else { "false" };
         let metrics = &self.shared.metrics.server;
         let duration = started.elapsed().as_secs_f64();
@@ -176,16 +209,41 @@ impl ApplyLoop {
         Ok(())
     }
 
-    fn count(&self, command: &Command) {
+    fn count(&self, outcome: &Outcome, alarm_action: Option<AlarmAction>) {
         let metrics = &self.shared.metrics.mvcc;
-        match command {
-            Command::Put(put) => {
-                metrics.put.inc();
-                metrics.total_put_size.add((put.key.len() + put.value.len()) as f64);
+        match outcome {
+            Outcome::Range(_) => metrics.range.inc(),
+            Outcome::Put(_) => metrics.put.inc(),
+            Outcome::DeleteRange(_) => metrics.delete.inc(),
+            Outcome::Txn { txn, .. } => {
+                let mut operations = Operations::default();
+                operations.add(txn);
+                let Operations { ranges, puts, deletes } = operations;
+                metrics.range.inc_by(ranges);
+                metrics.put.inc_by(puts);
+                metrics.delete.inc_by(deletes);
+                // Compat: a txn of one operation counts as that operation only.
+                if ranges + puts + deletes > 1 {
+                    metrics.txn.inc();
+                }
             }
-            Command::DeleteRange(_) => metrics.delete.inc(),
-            Command::Txn(_) => metrics.txn.inc(),
-            _ => {}
+            Outcome::Alarm(alarms) => {
+                for alarm in alarms {
+                    let labels = [&alarm.member.to_string()[..], alarm.kind.name()];
+                    let gauge = self.shared.metrics.server.alarms.with_label_values(&labels);
+                    match alarm_action {
+                        // Compat: also for one that stood before.
+                        Some(AlarmAction::Activate) => gauge.inc(),
+                        Some(AlarmAction::Deactivate) => gauge.dec(),
+                        Some(AlarmAction::Get) | None => {}
+                    }
+                }
+            }
+            Outcome::Compaction
+            | Outcome::LeaseGrant { .. }
+            | Outcome::LeaseRevoke { .. }
+            | Outcome::LeaseCheckpoint
+            | Outcome::Done => {}
         }
     }
 
@@ -271,6 +329,9 @@ impl ApplyLoop {
     fn publish(&mut self, last: u64) -> Result<(), Fatal> {
         let chunk = self.state.store.publish();
         let effects = self.state.take_effects();
+        if effects.compaction.is_some() {
+            self.index_compaction = IndexCompactionState::Unfinished;
+        }
         let view = self.shared.views.load();
         self.publish_side_state(&effects);
         self.shared.hub.publish(&*view, &effects.changes).map_err(|error| match error {
@@ -304,7 +365,10 @@ impl ApplyLoop {
         }
         if effects.cluster_changed {
             self.shared.cluster.store(Arc::new(self.state.cluster.clone()));
+            self.shared.metrics.server.is_learner.set(i64::from(self.shared.is_learner()));
         }
+        let put_bytes: usize = effects.changes.iter().map(put_bytes).sum();
+        self.shared.metrics.mvcc.total_put_size.add(put_bytes as f64);
         let metrics = &self.shared.metrics.lease;
         for ttl_secs in &effects.granted_ttls_secs {
             metrics.granted.inc();
@@ -342,6 +406,37 @@ pub struct Start {
     pub conf_state: ConfState,
     pub applied: Applied,
     pub snapshot_index: u64,
+}
+
+/// What the branches that a txn took were made of.
+#[derive(Default)]
+struct Operations {
+    ranges: u64,
+    puts: u64,
+    deletes: u64,
+}
+
+impl Operations {
+    fn add(&mut self, txn: &TxnOutcome) {
+        for response in &txn.responses {
+            match response {
+                OpOutcome::Range(_) => self.ranges += 1,
+                OpOutcome::Put(_) => self.puts += 1,
+                OpOutcome::DeleteRange(_) => self.deletes += 1,
+                OpOutcome::Txn(nested) => self.add(nested),
+            }
+        }
+    }
+}
+
+/// Bytes of key and value; 0 for a delete.
+fn put_bytes(change: &mvcc::Change) -> usize {
+    match change.kind {
+        ChangeKind::Put { .. } => {
+            change.key.len() + mvcc::Record::parse(&change.kv).map_or(0, |record| record.value.len())
+        }
+        ChangeKind::Delete => 0,
+    }
 }
 
 fn cost(command: &Command) -> u64 {

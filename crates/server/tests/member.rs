@@ -180,3 +180,26 @@ fn a_full_file_raises_an_alarm_and_still_serves_reads_and_deletes() {
         tokio::task::block_in_place(|| member.stop());
     });
 }
+
+#[test]
+fn operations_of_txns_are_counted_one_by_one() {
+    use proto::etcdserverpb::{RequestOp, TxnRequest, request_op::Request};
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let member = start(dir.path()).await;
+        let server = member.server.clone();
+        let op = |request| RequestOp { request: Some(request) };
+        let puts = |count: usize| -> Vec<RequestOp> {
+            (0..count).map(|at| op(Request::RequestPut(put(&format!("k{at}"), "value")))).collect()
+        };
+        for count in 1..=2 {
+            let txn = TxnRequest { success: puts(count), failure: puts(3), ..TxnRequest::default() };
+            server.txn(txn).await.unwrap();
+        }
+        let metrics = &server.metrics().mvcc;
+        assert_eq!((metrics.put.get(), metrics.txn.get(), metrics.range.get()), (3, 1, 0));
+        assert!((metrics.total_put_size.get() - 3.0 * 7.0).abs() < 0.1);
+        drop(server);
+        tokio::task::block_in_place(|| member.stop());
+    });
+}

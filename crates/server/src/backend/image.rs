@@ -1,8 +1,11 @@
 //! Answers that need the whole file: its hash, and a copy of it.
 
+use std::time::Instant;
+
 use bolt::ReadTx;
 use membership::Version;
 use mvcc::Revision;
+use prometheus::Histogram;
 
 use super::schema::{Bucket, NOT_HASHED};
 
@@ -42,11 +45,14 @@ pub struct SnapshotReader {
     image: bolt::copy::Snapshot,
     /// Version of the file's layout.
     pub version: Option<Version>,
+    opened: Instant,
+    duration: Histogram,
 }
 
 impl SnapshotReader {
-    pub fn new(tx: ReadTx, version: Option<Version>) -> SnapshotReader {
-        SnapshotReader { image: bolt::copy::snapshot(&tx), version }
+    /// `duration` observes how long the image was kept open.
+    pub fn new(tx: ReadTx, version: Option<Version>, duration: Histogram) -> SnapshotReader {
+        SnapshotReader { image: bolt::copy::snapshot(&tx), version, opened: Instant::now(), duration }
     }
 
     /// Bytes of the whole image.
@@ -57,5 +63,11 @@ impl SnapshotReader {
     /// The next bytes of the image; 0 at its end.
     pub fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         std::io::Read::read(&mut self.image, buf)
+    }
+}
+
+impl Drop for SnapshotReader {
+    fn drop(&mut self) {
+        self.duration.observe(self.opened.elapsed().as_secs_f64());
     }
 }

@@ -209,7 +209,8 @@ impl Backend {
                 self.fold()?;
                 let tx = self.db.begin_read();
                 let version = storage_version(&tx)?;
-                done.send(Ok(SnapshotReader::new(tx, version))).ok();
+                let duration = self.shared.metrics.disk.backend_snapshot.clone();
+                done.send(Ok(SnapshotReader::new(tx, version, duration))).ok();
             }
             BackendInput::Stop => unreachable!("the loop takes it out"),
         }
@@ -301,9 +302,10 @@ impl Backend {
     ) -> std::io::Result<()> {
         let dir = self.path.parent().expect("the file lies in the snap directory");
         let started = Instant::now();
-        snap_file::save(self.disk.as_ref(), dir, applied, conf_state, v2_store)?;
+        let metrics = &self.shared.metrics.disk;
+        snap_file::save(self.disk.as_ref(), dir, applied, conf_state, v2_store, metrics)?;
         snap_file::purge(self.disk.as_ref(), dir, self.shared.config.max_snapshots)?;
-        self.shared.metrics.disk.snap_save_total.observe(started.elapsed().as_secs_f64());
+        metrics.snap_save_total.observe(started.elapsed().as_secs_f64());
         Ok(())
     }
 }

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use bytes::Bytes;
 use disk::{Disk, OpenMode};
 use raft::{ConfState, EntryId, Index, Snapshot, SnapshotMetadata, Term};
 
 use super::schema::Applied;
+use crate::metrics::DiskMetrics;
 
 const SUFFIX: &str = "snap";
 
@@ -18,6 +20,7 @@ pub fn save(
     applied: Applied,
     conf_state: &ConfState,
     v2_store: &[u8],
+    metrics: &DiskMetrics,
 ) -> io::Result<()> {
     let id = EntryId::new(Term(applied.term), Index(applied.index));
     let metadata = SnapshotMetadata { conf_state: conf_state.clone(), index: id.index, term: id.term };
@@ -28,8 +31,13 @@ pub fn save(
         disk.remove_file(&unfinished)?;
     }
     let file = disk.open(&unfinished, OpenMode::CreateNew)?;
-    file.write_at(&wal::snap::encode(&snapshot), 0)?;
+    let encoding = Instant::now();
+    let bytes = wal::snap::encode(&snapshot);
+    metrics.snap_save_marshalling.observe(encoding.elapsed().as_secs_f64());
+    file.write_at(&bytes, 0)?;
+    let syncing = Instant::now();
     file.sync_data()?;
+    metrics.snap_fsync.observe(syncing.elapsed().as_secs_f64());
     disk.rename(&unfinished, &path)?;
     disk.sync_dir(dir)
 }
