@@ -1,5 +1,6 @@
 //! `cargo xtask <command>`: the project's own chores. A command is one file and one line in [`COMMANDS`].
 
+mod bench;
 mod ci;
 mod kubernetes;
 mod lockstep;
@@ -28,7 +29,7 @@ impl<E: std::error::Error> From<E> for Failure {
 }
 
 const COMMANDS: &[Command] =
-    &[ci::COMMAND, tidy::COMMAND, peers::COMMAND, kubernetes::COMMAND, lockstep::COMMAND];
+    &[ci::COMMAND, tidy::COMMAND, peers::COMMAND, kubernetes::COMMAND, lockstep::COMMAND, bench::COMMAND];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
