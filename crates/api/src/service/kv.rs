@@ -151,9 +151,15 @@ impl Services {
         };
         let success = if outcome.is_ok() { "true" } else { "false" };
         let seconds = begun_at.elapsed().as_secs_f64();
-        let metrics = &self.server.metrics().server;
-        metrics.request_duration.with_label_values(&["ReadonlyTxn", success]).observe(seconds);
-        Ok(wire::txn_response(&self.header(revision), &outcome?))
+        let metrics = self.server.metrics();
+        metrics.server.request_duration.with_label_values(&["ReadonlyTxn", success]).observe(seconds);
+        let outcome = outcome?;
+        metrics.mvcc.range.inc_by(outcome.responses.len() as u64);
+        // Compat: a txn of one operation counts as that operation only.
+        if outcome.responses.len() > 1 {
+            metrics.mvcc.txn.inc();
+        }
+        Ok(wire::txn_response(&self.header(revision), &outcome))
     }
 
     async fn compact(&self, call: Call, request: CompactionRequest) -> Result<Message, Status> {
