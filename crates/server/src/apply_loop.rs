@@ -168,8 +168,9 @@ impl ApplyLoop {
 
     /// The first entry of a leader's term: from here on its lessor decides when leases end.
     fn note_new_term(&mut self, term: u64) {
+        // Looked at under the lock: a member that loses its leadership says so before it demotes the lessor.
+        let mut lessor = self.shared.lessor.lock();
         if self.shared.is_leader() && self.shared.raft.term() == term {
-            let mut lessor = self.shared.lessor.lock();
             lessor.promote(self.shared.clock.now(), self.shared.config.election_timeout);
         }
     }

@@ -31,6 +31,11 @@ impl ReadQueue {
     pub fn take(&self) -> Vec<ReadWaiter> {
         std::mem::take(&mut *self.waiting.lock())
     }
+
+    /// Forgets reads whose callers have given up.
+    pub fn drop_abandoned(&self) {
+        self.waiting.lock().retain(|waiter| !waiter.is_closed());
+    }
 }
 
 /// Reads whose index is known but not yet applied.
@@ -108,5 +113,12 @@ mod tests {
         assert!(!queue.push(oneshot::channel().0));
         assert_eq!(queue.take().len(), 2);
         assert!(queue.push(oneshot::channel().0));
+        let (patient, _answer) = oneshot::channel();
+        queue.push(patient);
+        queue.drop_abandoned();
+        assert_eq!(queue.take().len(), 1);
+        queue.push(oneshot::channel().0);
+        queue.drop_abandoned();
+        assert!(queue.push(oneshot::channel().0), "the next one must wake raft");
     }
 }

@@ -209,7 +209,11 @@ impl Replicator {
 
     // --- reads ---
 
+    /// Without a leader there is nobody to ask: reads stay in the queue until there is one, or they give up.
     fn start_read_round(&mut self) {
+        if self.shared.raft.leader().is_none() {
+            return;
+        }
         let waiters = self.shared.reads.take();
         if waiters.is_empty() {
             return;
@@ -237,8 +241,13 @@ impl Replicator {
     }
 
     fn retry_reads(&mut self) {
+        if self.shared.raft.leader().is_none() {
+            self.shared.reads.drop_abandoned();
+        }
         let now = Instant::now();
         let mut again = Vec::new();
+        // A leader that cannot reach the others answers none, and callers ask anew and anew.
+        self.reads.retain(|round| !round.waiters.iter().all(ReadWaiter::is_closed));
         for round in &mut self.reads {
             if now.duration_since(round.asked) >= READ_INDEX_RETRY {
                 round.asked = now;
@@ -359,11 +368,13 @@ impl Replicator {
         if leads && before.is_none_or(|before| before.role != Role::Leader) {
             tracing::info!(logger = "raft", "{me} became leader at term {term}");
         }
+        let leader = state.leader.map(MemberId);
+        // Before the lessor: the apply thread looks whether this member leads, and then promotes it.
+        self.shared.raft.set_leader(leader);
         if !leads && before.is_some_and(|before| before.role == Role::Leader) {
             self.shared.lessor.lock().demote();
             tracing::info!(logger = "raft", "{me} became {:?} at term {term}", state.role);
         }
-        let leader = state.leader.map(MemberId);
         if before.and_then(|before| before.leader).map(MemberId) == leader && before.is_some() {
             return;
         }
@@ -377,10 +388,12 @@ impl Replicator {
             }
             (None, None) => {}
         }
-        self.shared.raft.set_leader(leader);
         self.shared.leader.send_replace(leader);
         match leader {
-            Some(_) => self.propose_parked(),
+            Some(_) => {
+                self.propose_parked();
+                self.start_read_round();
+            }
             None => self.fail_reads(&Error::LeaderChanged),
         }
     }
