@@ -11,6 +11,7 @@
 //! |---|---|
 //! | Go's candidate asks for votes before its term is durable, ours after | `Member::take`, `member.go`: compared as what waits for the disk |
 //! | Go's leader of a cluster with one voter answers reads without having committed in its term, or without being that voter | `reads_differ`: no such reads |
+//! | Reads that waited for the first commit of a term are answered by ours if one voter is left by then; Go's begins a round | `World::forget_early_reads` |
 //! | Go's panics on a configuration change that cannot be applied, ours refuses it | `Member::apply`, `member.go`: compared as refused, if nothing changed |
 //! | Go's counts an empty field of an entry that is present in memory as two bytes | `World`: narrow limits and changes of membership in different lives |
 //! | Go's with a window of 0 bytes for committed entries applies nothing | no such window |

@@ -12,7 +12,7 @@ const FRAME_MAX: u32 = 1 << 30;
 
 pub struct Peer {
     child: Child,
-    input: Option<ChildStdin>,
+    input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
@@ -22,16 +22,15 @@ impl Peer {
         let missing = || io::Error::other("the child has no pipes");
         let input = child.stdin.take().ok_or_else(missing)?;
         let output = child.stdout.take().ok_or_else(missing)?;
-        Ok(Peer { child, input: Some(input), output: BufReader::with_capacity(1 << 16, output) })
+        Ok(Peer { child, input, output: BufReader::with_capacity(1 << 16, output) })
     }
 
     /// Does not wait for the answer. The child takes a few frames before it has answered the first, so two
     /// may be under way.
     pub fn send(&mut self, frame: &[u8]) -> io::Result<()> {
-        let Some(input) = &mut self.input else { return Err(io::Error::other("closed")) };
         let length = u32::try_from(frame.len()).map_err(io::Error::other)?;
-        input.write_all(&length.to_le_bytes())?;
-        input.write_all(frame)
+        self.input.write_all(&length.to_le_bytes())?;
+        self.input.write_all(frame)
     }
 
     /// The traces of the oldest frame that is not answered yet.
@@ -61,9 +60,9 @@ fn split(frame: &[u8]) -> Option<VecDeque<Vec<u8>>> {
 }
 
 impl Drop for Peer {
-    /// It ends when its input does.
+    /// It may be waiting for us to read answers that nobody wants any more.
     fn drop(&mut self) {
-        self.input = None;
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }

@@ -1,6 +1,6 @@
 //! One random life of a cluster: which command comes next is drawn from the seed and from our side's state.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use raft::{
@@ -58,6 +58,8 @@ pub struct World {
     /// Members on one side of the partition, as bits; none or all: no partition.
     cut: u64,
     read_count: u64,
+    /// Leaders that may hold reads until they commit in their term; see `forget_early_reads`.
+    early_readers: BTreeSet<NodeId>,
     pub counts: Counts,
 }
 
@@ -87,6 +89,7 @@ impl World {
             in_flight: VecDeque::new(),
             cut: 0,
             read_count: 0,
+            early_readers: BTreeSet::new(),
             counts: Counts::default(),
         }
     }
@@ -122,7 +125,32 @@ impl World {
         while self.in_flight.len() > IN_FLIGHT_MAX {
             self.in_flight.pop_front();
         }
+        self.forget_early_reads(id, &command);
         (id, command, draws, trace)
+    }
+
+    /// Deliberate difference: reads that wait for the first commit of a term are answered by ours then if there
+    /// is one voter left; Go's begins a round of heartbeats that needs the answer of a learner. A restart drops
+    /// them before it comes to that.
+    fn forget_early_reads(&mut self, id: NodeId, command: &Command) {
+        let node = &self.members[&id].node;
+        let is_read = match command {
+            Command::ReadIndex(_) => true,
+            Command::Step(message) => message.kind == MessageType::ReadIndex,
+            _ => false,
+        };
+        let status = node.basic_status();
+        let voters = &node.configuration().voters;
+        let leads = status.soft_state.role == Role::Leader;
+        let has_committed = node.entry_term(status.hard_state.commit) == Some(status.hard_state.term);
+        if matches!(command, Command::Restart { .. }) || (leads && has_committed) {
+            self.early_readers.remove(&id);
+        } else if is_read && leads {
+            self.early_readers.insert(id);
+        }
+        if self.early_readers.contains(&id) && voters.incoming.0.len() == 1 && !voters.is_joint() {
+            self.next.push_front((id, Command::Restart { writes: 0 }));
+        }
     }
 
     fn choose(&mut self) -> (NodeId, Command) {
