@@ -203,3 +203,47 @@ fn operations_of_txns_are_counted_one_by_one() {
         tokio::task::block_in_place(|| member.stop());
     });
 }
+
+/// Compactions, defragmentations and hashes at once with writes: all of them end, and nothing is lost.
+#[test]
+fn maintenance_at_once_with_writes_comes_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let config = Config {
+            backend_batch_interval: Duration::from_millis(1),
+            compaction_batch_limit: 7,
+            compaction_sleep_interval: Duration::ZERO,
+            ..Config::single("default", dir.path().to_owned())
+        };
+        let member = start_with(config).await;
+        let server = member.server.clone();
+        let mut compactions = tokio::task::JoinSet::new();
+        for round in 0..400_i64 {
+            server.put(put(&format!("k{}", round % 13), &round.to_string())).await.unwrap();
+            let server = server.clone();
+            match round % 40 {
+                10 | 11 | 12 => {
+                    let request = CompactionRequest { revision: round, physical: true };
+                    compactions.spawn(async move { server.compact(request).await });
+                }
+                9 | 30 => {
+                    compactions.spawn(async move { server.defragment().await });
+                }
+                20 => {
+                    compactions.spawn(async move { server.hash().await.map(drop) });
+                }
+                _ => {}
+            }
+        }
+        let all = tokio::time::timeout(Duration::from_secs(20), compactions.join_all()).await;
+        assert!(all.expect("some maintenance never ended").iter().all(Result::is_ok));
+        let hash = server.hash_kv(None).await.unwrap();
+        assert_eq!(hash.compact_revision, 372);
+        drop(server);
+        tokio::task::block_in_place(|| member.stop());
+        let member = start(dir.path()).await;
+        assert_eq!(member.server.hash_kv(None).await.unwrap(), hash);
+        assert_eq!(keys(&member.server).len(), 13);
+        tokio::task::block_in_place(|| member.stop());
+    });
+}
