@@ -13,6 +13,21 @@
 //! Several `Persist`s and batches of committed entries may be in flight; each kind is acknowledged in the
 //! order in which it was handed out. What is *absent*: files, sockets, threads, time, and any knowledge of
 //! what an entry means, except for configuration changes.
+//!
+//! `cargo xtask lockstep` compares it with Go's raft 3.7 (asynchronous storage writes) step by step. What differs
+//! on purpose:
+//!
+//! - A candidate asks for votes only when its term is durable, as etcd's loop does; Go's asynchronous mode asks
+//!   at once.
+//! - An only voter that leads answers reads at once, but not before it has committed an entry of its term. Go's
+//!   answers before that as well, and so does its leader that removed itself and left one voter behind. Reads
+//!   that waited for that commit are answered at once, where Go's begins a round of heartbeats.
+//! - What Go's panics on is refused: configuration changes that cannot be applied, malformed messages, commit
+//!   indexes beyond the log (fatal, [`StepError::is_fatal`]).
+//! - A limit of 0 bytes for committed entries lets one entry at a time through; Go's stops for ever.
+//! - An entry counts as its encoding by our codec. Go's counts fields that are present in memory and empty, two
+//!   bytes each, so limits may cut one entry earlier there.
+//! - [`Persist::must_sync`] is also true for a snapshot.
 
 mod changer;
 pub mod codec;
