@@ -1,6 +1,5 @@
 //! Every error with its code and etcd's exact text. Clients compare the texts.
 
-use mvcc::MvccError;
 use server::Error;
 
 use crate::grpc::{Code, Status};
@@ -47,20 +46,6 @@ impl From<Error> for Status {
             Error::UnknownMethod => (Code::Unknown, "etcdserver: unknown method"),
         };
         Status::new(code, text)
-    }
-}
-
-/// A read's error.
-pub(crate) fn of_read(error: MvccError) -> Status {
-    match error {
-        MvccError::Compacted { .. } => Error::Compacted.into(),
-        MvccError::FutureRevision { .. } => Error::FutureRevision.into(),
-        MvccError::LeaseNotFound(_) => Error::LeaseNotFound.into(),
-        MvccError::KeyNotFound => Error::KeyNotFound.into(),
-        MvccError::Source(error) => {
-            tracing::error!(%error, "the file did not give what it must hold");
-            Status::new(Code::DataLoss, "etcdserver: corrupt cluster")
-        }
     }
 }
 

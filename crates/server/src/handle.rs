@@ -12,7 +12,7 @@ use apply::{
 use bytes::Bytes;
 use lease::{LeaseId, RenewError};
 use membership::{Cluster, ClusterId, Member, MemberId, Version};
-use mvcc::{Revision, View};
+use mvcc::{MvccError, Revision, View};
 use proto::etcdserverpb::{
     AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseCheckpoint, LeaseCheckpointRequest,
     LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest, TxnRequest,
@@ -173,6 +173,12 @@ impl Server {
     /// [`mvcc::View::range`].
     pub fn read_range(&self, view: &Arc<View>, range: RangeRequest) -> Result<RangeOutcome, Error> {
         apply::read_range(view, &range).map_err(|error| self.shared.read_error(error))
+    }
+
+    /// What is answered when a read of a view failed. A file that does not give what it must hold stops the
+    /// member.
+    pub fn read_error(&self, error: MvccError) -> Error {
+        self.shared.read_error(error)
     }
 
     pub fn watch_hub(&self) -> &mvcc::watch::Hub {

@@ -72,7 +72,6 @@ pub struct Replicator {
     parked_bytes: usize,
     /// Rounds of reads in flight, oldest first.
     reads: VecDeque<ReadRound>,
-    read_counter: u64,
     compacted: u64,
     role: Option<SoftState>,
 }
@@ -103,7 +102,6 @@ impl Replicator {
             parked: VecDeque::new(),
             parked_bytes: 0,
             reads: VecDeque::new(),
-            read_counter: 0,
             compacted,
             role: None,
         }
@@ -218,8 +216,8 @@ impl Replicator {
         if waiters.is_empty() {
             return;
         }
-        self.read_counter += 1;
-        let context = self.read_counter;
+        // Never used twice, not even by an earlier run: a late answer to that one's read proves nothing now.
+        let context = self.shared.request_ids.next();
         self.reads.push_back(ReadRound { context, asked: Instant::now(), waiters });
         self.ask_read_index(context);
     }

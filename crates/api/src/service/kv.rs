@@ -17,7 +17,6 @@ use server::ReadMode;
 
 use super::wire::{self, RangeParts};
 use super::{OnLearner, Services, check, lost_task};
-use crate::error::of_read;
 use crate::grpc::{Call, Message, Outbound, Router, Status};
 
 const SERVICE: &str = "etcdserverpb.KV";
@@ -75,11 +74,20 @@ impl Services {
         let metrics = self.server.metrics();
         metrics.mvcc.range.inc();
         let begun_at = Instant::now();
-        let result = read_view(view, apply::range_query(request)).await;
+        let result = self.read_view(view, apply::range_query(request)).await;
         let success = if result.is_ok() { "true" } else { "false" };
         let seconds = begun_at.elapsed().as_secs_f64();
         metrics.server.range_duration.with_label_values(&[success]).observe(seconds);
         result
+    }
+
+    async fn read_view(&self, view: Arc<View>, query: RangeQuery) -> Result<RangeResult, Status> {
+        let result = if keys_to_read(&view, &query) <= INLINE_KEYS_MAX {
+            view.range(&query)
+        } else {
+            tokio::task::spawn_blocking(move || view.range(&query)).await.map_err(lost_task)?
+        };
+        Ok(result.map_err(|error| self.server.read_error(error))?)
     }
 
     async fn range_stream(&self, call: Call, request: RangeRequest, out: Outbound) -> Result<(), Status> {
@@ -96,7 +104,7 @@ impl Services {
             };
             let (back, chunk) = tokio::task::spawn_blocking(reading).await.map_err(lost_task)?;
             stream = back;
-            let Some(chunk) = chunk.map_err(of_read)? else { return Ok(()) };
+            let Some(chunk) = chunk.map_err(|error| self.server.read_error(error))? else { return Ok(()) };
             let parts = match chunk.last {
                 None => RangeParts { header: None, more: false, count: 0 },
                 Some(last) => RangeParts {
@@ -167,15 +175,6 @@ impl Services {
         self.server.compact(request).await?;
         Ok(Message::encode(&CompactionResponse { header: Some(self.header_now().to_proto()) }))
     }
-}
-
-async fn read_view(view: Arc<View>, query: RangeQuery) -> Result<RangeResult, Status> {
-    let result = if keys_to_read(&view, &query) <= INLINE_KEYS_MAX {
-        view.range(&query)
-    } else {
-        tokio::task::spawn_blocking(move || view.range(&query)).await.map_err(lost_task)?
-    };
-    result.map_err(of_read)
 }
 
 /// Keys whose records, or at least whose index entries, the query visits; an upper bound near the truth.
