@@ -271,6 +271,10 @@ impl Server {
                     return Ok(Some(renewed.ttl_secs));
                 }
                 Err(RenewError::NotFound { .. }) => return Ok(None),
+                // Elected, and the first entry of its term is not applied yet: a moment later it is primary.
+                Err(RenewError::NotPrimary) if self.is_leader() && Instant::now() < deadline => {
+                    sleep(EXPIRED_POLL).await;
+                }
                 Err(RenewError::NotPrimary) => return Err(Error::NotPrimaryLessor),
                 // Its revoke is under way. An answer now could promise life to keys that are about to go.
                 Err(RenewError::Expired { .. }) if Instant::now() < deadline => sleep(EXPIRED_POLL).await,

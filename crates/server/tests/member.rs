@@ -222,7 +222,7 @@ fn maintenance_at_once_with_writes_comes_to_its_end() {
             server.put(put(&format!("k{}", round % 13), &round.to_string())).await.unwrap();
             let server = server.clone();
             match round % 40 {
-                10 | 11 | 12 => {
+                10..=12 => {
                     let request = CompactionRequest { revision: round, physical: true };
                     compactions.spawn(async move { server.compact(request).await });
                 }
