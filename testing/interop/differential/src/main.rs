@@ -5,12 +5,15 @@
 //! `cargo xtask interop` runs it. The seed is printed; with it and the same counts a run is repeated.
 
 mod ask;
+mod folders;
 mod generate;
+mod kills;
 mod options;
 mod pair;
 mod random;
 mod requests;
 mod server;
+mod watches;
 mod wire;
 
 use std::process::ExitCode;
@@ -18,7 +21,7 @@ use std::time::Instant;
 
 use options::Options;
 
-const SUITES: &[&str] = &["requests"];
+const SUITES: &[&str] = &["requests", "watches", "folders", "kills"];
 
 fn main() -> ExitCode {
     let options = match Options::from_args(std::env::args().skip(1)) {
@@ -62,6 +65,9 @@ fn main() -> ExitCode {
 async fn run(suite: &str, options: &Options) -> Result<(), String> {
     match suite {
         "requests" => requests::run(options).await,
+        "kills" => kills::run(options).await,
+        "folders" => folders::run(options).await,
+        "watches" => watches::run(options).await,
         _ => Err("no such suite".to_owned()),
     }
 }

@@ -35,7 +35,8 @@ impl Options {
             Some(value) => value.parse::<u64>().map_err(|error| format!("{value:?}: {error}")),
             None => Ok(default),
         };
-        let count = |value, default| usize::try_from(number(value, default)?).map_err(|error| error.to_string());
+        let count =
+            |value, default| usize::try_from(number(value, default)?).map_err(|error| error.to_string());
         Ok(Options {
             peers: peers.ok_or("--peers is needed")?.into(),
             ours: ours.ok_or("--ours is needed")?.into(),

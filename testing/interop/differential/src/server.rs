@@ -69,7 +69,9 @@ impl Server {
     fn wait_until_healthy(&mut self, etcd: &Path) -> Result<(), String> {
         let start = Instant::now();
         while start.elapsed() < START_TIMEOUT {
-            if get(self.port, "/health").is_ok_and(|page| page.contains("\"health\":\"true\"")) {
+            if get(self.port, "/health?exclude=NOSPACE")
+                .is_ok_and(|page| page.contains("\"health\":\"true\""))
+            {
                 return Ok(());
             }
             if let Ok(Some(status)) = self.child.try_wait() {

@@ -36,7 +36,9 @@ impl Answer {
     }
 
     fn take_status(&mut self, headers: &HeaderMap) {
-        let text = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let text = |name: &str| {
+            headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
         if let Some(code) = text("grpc-status") {
             self.code = code;
             self.text = text("grpc-message").unwrap_or_default();
