@@ -17,10 +17,12 @@ struct Level<'tx> {
 }
 
 impl<'tx> Bucket<'tx> {
-    /// As [`Bucket::find`], for callers that cannot hold a [`Finder`]: `leaf` is the page where the last
-    /// lookup in this bucket and this transaction ended, 0 at first. A leaf that has the key's neighbours on
-    /// both sides answers without a descent.
-    pub fn find_near(&self, key: &[u8], leaf: &mut u64) -> Result<Option<ValueRef>> {
+    /// As [`Bucket::find`], for callers that cannot hold a [`Finder`]: `near` are the leaf where the last
+    /// lookup in this bucket and this transaction ended and the branch above it, zeros at first. A leaf that
+    /// has the key's neighbours on both sides answers without a descent, and one begins at that branch if it
+    /// has them.
+    pub fn find_near(&self, key: &[u8], near: &mut [u64; 2]) -> Result<Option<ValueRef>> {
+        let [leaf, branch] = near;
         if *leaf != 0 {
             let page = self.tx.pages().page(*leaf)?;
             if page.kind == Kind::Leaf && page.count > 0 {
@@ -34,10 +36,16 @@ impl<'tx> Bucket<'tx> {
                 }
             }
         }
-        let mut page = self.root_page()?;
+        let mut page = match self.covering(key, *branch)? {
+            Some(page) => page,
+            None => self.root_page()?,
+        };
         for _ in 0..DEPTH_MAX {
             match page.kind {
-                Kind::Branch => page = self.tx.pages().page(page.child(page.child_index(key)?))?,
+                Kind::Branch => {
+                    *branch = page.id;
+                    page = self.tx.pages().page(page.child(page.child_index(key)?))?;
+                }
                 Kind::Leaf => {
                     *leaf = page.id;
                     let (index, exact) = page.lower_bound(key)?;
@@ -50,6 +58,20 @@ impl<'tx> Bucket<'tx> {
             }
         }
         Err(page.corrupt("tree too deep"))
+    }
+
+    /// The branch page `id`, if the key lies between its first and its last child's first keys: then no
+    /// other page of its level answers for the key.
+    fn covering(&self, key: &[u8], id: u64) -> Result<Option<Page<'tx>>> {
+        if id == 0 {
+            return Ok(None);
+        }
+        let page = self.tx.pages().page(id)?;
+        let covers = page.kind == Kind::Branch
+            && page.count > 1
+            && page.key(0)? <= key
+            && key < page.key(page.count - 1)?;
+        Ok(covers.then_some(page))
     }
 }
 

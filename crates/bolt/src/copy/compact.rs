@@ -24,8 +24,8 @@ use crate::write::FILL_PERCENT_APPEND;
 #[cfg(doc)]
 use crate::Db;
 
-/// Between two calls of the callback.
-const SLICE_BYTES: u64 = 8 << 20;
+/// Between two calls of the callback, and what one sync covers: a log's own sync waits behind it.
+const SLICE_BYTES: u64 = 1 << 20;
 const WRITE_BYTES: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Progress {
 }
 
 /// Writes a compacted copy of what `tx` sees into the empty `file`, synced. The callback is called after
-/// every few megabytes; it may sleep, and it may stop the copy ([`Error::Stopped`]). Gives the final
+/// every megabyte; it may sleep, and it may stop the copy ([`Error::Stopped`]). Gives the final
 /// numbers. On an error the file is of no use.
 pub fn compact_into(
     tx: &ReadTx,

@@ -34,7 +34,10 @@ impl RecordSource for FileSource {
         if hint.words[0] != self.tx.txid() {
             hint.words = [self.tx.txid(), 0, 0, 0];
         }
-        let found = bucket.find_near(key, &mut hint.words[1]).map_err(unreadable)?;
+        let [_, leaf, branch, _] = hint.words;
+        let mut near = [leaf, branch];
+        let found = bucket.find_near(key, &mut near).map_err(unreadable)?;
+        [hint.words[1], hint.words[2]] = near;
         Ok(found.map(|value| FileRef { offset: value.offset, len: value.len }))
     }
 
