@@ -28,11 +28,9 @@ use crate::shared::{Clock, Shared, StopReason, unix_time};
 use crate::tasks;
 use crate::waiters::Waiters;
 
-/// Inputs of the raft thread that may wait. Full: "too many requests".
-const RAFT_QUEUE: usize = 65_536;
-
-/// Batches between the apply and the backend thread. Full: apply waits, and with it the proposals' gate.
-const BACKEND_QUEUE: usize = 65_536;
+/// Batches between the apply and the backend thread. Full: apply waits, and with it the proposals' gate. A
+/// bounded channel has all its slots from the start, so this is memory of every member: some 2 MiB.
+const BACKEND_QUEUE: usize = 8_192;
 
 /// A member and its threads. Dropping it without [`Member::stop`] leaves the directory as a crash would.
 pub struct Member {
@@ -70,7 +68,8 @@ impl Member {
         runtime: &Handle,
     ) -> Result<Member, BootError> {
         let mut booted = bootstrap::boot(&config, log, disk.clone())?;
-        let (to_raft, raft_inputs) = bounded(RAFT_QUEUE);
+        // Bounded by the gate of proposals: all else in it is one per batch, per round of reads or per write.
+        let (to_raft, raft_inputs) = unbounded();
         let (to_log, log_inputs) = unbounded();
         let (to_apply, apply_inputs) = unbounded();
         let (to_backend, backend_inputs) = bounded(BACKEND_QUEUE);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bolt::{Db, Layout, Options, ReadTx};
 use disk::{Disk, OpenMode};
@@ -17,6 +17,10 @@ use crate::error::Error;
 
 /// What copies of the file are called until they take its place.
 const COPY_NAME: &str = "db.tmp.defrag";
+
+/// The copier rests as long as it worked, to leave half of a core and of the disk to the writers, but not for
+/// longer than this: a disk that is slow by itself needs no rest.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// A defragmentation under way.
 pub struct Defrag {
@@ -39,9 +43,14 @@ pub fn copy_to(disk: &dyn Disk, tx: &ReadTx, path: &Path, cancel: &AtomicBool) -
         disk.remove_file(path).map_err(|error| io_error("remove an older copy", error))?;
     }
     let file = disk.open(path, OpenMode::CreateNew).map_err(|error| io_error("make the copy", error))?;
-    let mut go_on = |_| match cancel.load(Ordering::Relaxed) {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
+    let mut slice_began = Instant::now();
+    let mut go_on = |_| {
+        if cancel.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
+        thread::sleep(slice_began.elapsed().min(PAUSE_MAX));
+        slice_began = Instant::now();
+        ControlFlow::Continue(())
     };
     bolt::copy::compact_into(tx, file.as_ref(), &mut go_on).map(|_| ())
 }
