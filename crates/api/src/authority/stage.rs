@@ -16,6 +16,8 @@ use super::ping::{Activity, PingPolicy, Verdict};
 const READ_BYTES: usize = 8 * 1024;
 /// Written bytes held until the connection's turn ends; h2 waits when there are more and the client is slow.
 const HELD_WRITES_BYTES: usize = 64 * 1024;
+/// From here on a write is a piece of a large answer.
+const LARGE_WRITE_BYTES: usize = 8 * 1024;
 /// A buffer that grew larger than this is given back once it is empty: most connections are idle.
 const KEPT_WRITES_BYTES: usize = 16 * 1024;
 
@@ -221,8 +223,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MendedStream<S> {
         if io.held.len() >= HELD_WRITES_BYTES {
             ready!(io.poll_drain(cx))?;
         }
+        let len: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if len >= LARGE_WRITE_BYTES {
+            // More of its kind will follow: room for all at once instead of by doubling.
+            let room = HELD_WRITES_BYTES + len - io.held.len();
+            io.held.reserve(room);
+        }
         bufs.iter().for_each(|buf| io.held.extend_from_slice(buf));
-        Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
+        Poll::Ready(Ok(len))
     }
 
     fn is_write_vectored(&self) -> bool {
