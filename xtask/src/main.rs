@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod interop;
 mod kubernetes;
 mod lockstep;
 mod peers;
@@ -28,8 +29,15 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-const COMMANDS: &[Command] =
-    &[ci::COMMAND, tidy::COMMAND, peers::COMMAND, kubernetes::COMMAND, lockstep::COMMAND, bench::COMMAND];
+const COMMANDS: &[Command] = &[
+    ci::COMMAND,
+    tidy::COMMAND,
+    peers::COMMAND,
+    interop::COMMAND,
+    kubernetes::COMMAND,
+    lockstep::COMMAND,
+    bench::COMMAND,
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -16,7 +16,7 @@ use crate::server::{Server, Stop};
 use crate::wire::Wire;
 
 /// Writes of each owner of the folder.
-const WRITES: usize = 300;
+const WRITES: usize = 200;
 
 struct Owner<'a> {
     name: &'static str,
@@ -29,8 +29,8 @@ pub async fn run(options: &Options) -> Result<(), String> {
     let older = Owner { name: "etcd 3.6", etcd: &old };
     let ours = Owner { name: "ours", etcd: &options.ours };
     for stop in [Stop::Term, Stop::Kill] {
-        hand_over(options.seed, &[&ours, &theirs, &ours, &theirs, &ours], stop).await?;
-        hand_over(options.seed, &[&theirs, &ours, &theirs, &ours], stop).await?;
+        hand_over(options.seed, &[&ours, &theirs, &ours], stop).await?;
+        hand_over(options.seed, &[&theirs, &ours, &theirs], stop).await?;
         hand_over(options.seed, &[&older, &ours, &theirs], stop).await?;
     }
     snapshot(options, &ours, &theirs).await?;

@@ -13,6 +13,7 @@ mod pair;
 mod random;
 mod requests;
 mod server;
+mod strange;
 mod watches;
 mod wire;
 
@@ -21,7 +22,7 @@ use std::time::Instant;
 
 use options::Options;
 
-const SUITES: &[&str] = &["requests", "watches", "folders", "kills"];
+const SUITES: &[&str] = &["requests", "strange", "watches", "folders", "kills"];
 
 fn main() -> ExitCode {
     let options = match Options::from_args(std::env::args().skip(1)) {
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
 async fn run(suite: &str, options: &Options) -> Result<(), String> {
     match suite {
         "requests" => requests::run(options).await,
+        "strange" => strange::run(options).await,
         "kills" => kills::run(options).await,
         "folders" => folders::run(options).await,
         "watches" => watches::run(options).await,

@@ -1,0 +1,109 @@
+//! `cargo xtask interop`: etcd's own programs against ours; each suite is told in `testing/interop`.
+//!
+//! Needs Go for the log and the file, and the peers of `cargo xtask peers`, or of the folder after `--peers`.
+//! Builds ours in release, or takes the folder after `--ours` with `etcd` and `etcdctl`. Names choose suites.
+
+use std::path::{Path, PathBuf};
+
+use crate::shell::{self, cargo, root};
+use crate::{Command, Failure, peers};
+
+pub const COMMAND: Command = Command {
+    name: "interop",
+    about: "etcd's own programs against ours [--peers DIR] [--ours DIR] [--seed S] [--requests N] [--rounds N] [suites…]",
+    run: interop,
+};
+
+/// Suites of testing/interop/differential, in one program.
+const DIFFERENTIAL: &[&str] = &["requests", "strange", "watches", "folders", "kills"];
+const OTHERS: &[&str] = &["bolt", "etcdctl"];
+
+struct Options {
+    peers: PathBuf,
+    ours: Option<PathBuf>,
+    /// Handed on to the differential suites.
+    counts: Vec<String>,
+    suites: Vec<String>,
+}
+
+fn interop(arguments: &[String]) -> Result<(), Failure> {
+    let options = options(arguments)?;
+    let ours = match &options.ours {
+        Some(ours) => ours.clone(),
+        None => build()?,
+    };
+    let chosen = |name: &str| options.suites.is_empty() || options.suites.iter().any(|suite| suite == name);
+    let mut failures = Vec::new();
+    let mut note = |outcome: Result<(), Failure>| {
+        if let Err(Failure(text)) = outcome {
+            println!("{text}");
+            failures.push(text);
+        }
+    };
+    if chosen("bolt") {
+        let script = root().join("testing").join("interop").join("bolt").join("run.sh");
+        note(shell::run("bolt: one database file, both engines", &mut shell::command(&text(&script), &[])));
+    }
+    let suites: Vec<&str> = DIFFERENTIAL.iter().copied().filter(|suite| chosen(suite)).collect();
+    if !suites.is_empty() {
+        let mut run = cargo(&["run", "--quiet", "--locked", "--package", "interop-differential", "--"]);
+        run.arg("--peers").arg(&options.peers).arg("--ours").arg(ours.join("etcd"));
+        run.args(&options.counts).args(suites);
+        note(shell::run("the same to etcd and to ours", &mut run));
+    }
+    if chosen("etcdctl") {
+        let etcd_folder = options.peers.join("etcd-3.7");
+        let mut run = cargo(&["run", "--quiet", "--locked", "--package", "interop-etcdctl", "--"]);
+        run.arg("--reference").arg(etcd_folder.join("etcdctl")).arg("--candidate").arg(ours.join("etcdctl"));
+        run.arg("--etcd").arg(etcd_folder.join("etcd"));
+        note(shell::run("etcdctl: what both print", &mut run));
+    }
+    match failures.len() {
+        0 => Ok(()),
+        count => Err(Failure(format!("{count} failed:\n{}", failures.join("\n")))),
+    }
+}
+
+fn options(arguments: &[String]) -> Result<Options, Failure> {
+    let mut options =
+        Options { peers: root().join(".peers"), ours: None, counts: Vec::new(), suites: Vec::new() };
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let mut value = || rest.next().cloned().ok_or_else(|| Failure(format!("{argument} needs a value")));
+        match argument.as_str() {
+            "--peers" => options.peers = absolute(&value()?)?,
+            "--ours" => options.ours = Some(absolute(&value()?)?),
+            "--seed" | "--requests" | "--rounds" => options.counts.extend([argument.clone(), value()?]),
+            suite if DIFFERENTIAL.contains(&suite) || OTHERS.contains(&suite) => {
+                options.suites.push(suite.to_owned());
+            }
+            unknown => {
+                let known = [OTHERS, DIFFERENTIAL].concat().join(", ");
+                return Err(Failure(format!("no suite {unknown:?}; there are {known}")));
+            }
+        }
+    }
+    let etcd = options.peers.join("etcd-3.7").join("etcd");
+    if !etcd.is_file() && options.peers == peers::folder("") {
+        return Err(Failure("no peers yet: cargo xtask peers etcd-3.7 etcd-3.6".to_owned()));
+    }
+    Ok(options)
+}
+
+/// The folder with our programs, built now.
+fn build() -> Result<PathBuf, Failure> {
+    let packages = ["build", "--quiet", "--release", "--locked", "--package", "etcd", "--package", "etcdctl"];
+    shell::run("build ours", &mut cargo(&packages))?;
+    let metadata = shell::output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let target = metadata["target_directory"].as_str().unwrap_or("target");
+    Ok(Path::new(target).join("release"))
+}
+
+fn absolute(path: &str) -> Result<PathBuf, Failure> {
+    Ok(std::path::absolute(path)?)
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
