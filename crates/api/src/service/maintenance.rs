@@ -16,6 +16,8 @@ use crate::grpc::{Call, Code, Message, Outbound, Router, Status};
 const SERVICE: &str = "etcdserverpb.Maintenance";
 /// Compat: largest blob of a snapshot message.
 const SNAPSHOT_BLOB_BYTES: usize = 32 * 1024;
+/// crc32c of `key`, the bucket that `HashKV` is about.
+const HASH_OF_NOTHING: u32 = 1_084_519_789;
 /// Blobs read ahead of the client.
 const SNAPSHOT_AHEAD: usize = 8;
 
@@ -104,9 +106,18 @@ impl Services {
 
     async fn hash_kv(&self, call: Call, request: HashKvRequest) -> Result<Message, Status> {
         self.admit_unary(&call, OnLearner::Refused)?;
-        // Zero means now, as does what no store has ever had.
+        // Zero means now.
         let at = Revision::from_wire(request.revision).filter(|revision| *revision > Revision::ZERO);
         let answer = self.server.hash_kv(at).await?;
+        if request.revision < 0 {
+            // Compat: below zero etcd hashes no revision at all, so only the bucket's name.
+            return Ok(Message::encode(&HashKvResponse {
+                header: Some(self.header(answer.revision).to_proto()),
+                hash: HASH_OF_NOTHING,
+                compact_revision: answer.compact_revision,
+                hash_revision: request.revision,
+            }));
+        }
         Ok(Message::encode(&HashKvResponse {
             header: Some(self.header(answer.revision).to_proto()),
             hash: answer.hash,
