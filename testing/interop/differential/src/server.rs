@@ -126,9 +126,10 @@ pub fn get(port: u16, path: &str) -> std::io::Result<String> {
 }
 
 pub fn ask(port: u16, method: &str, path: &str) -> std::io::Result<String> {
+    // HTTP 1.0: no chunks in the answer.
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
