@@ -220,7 +220,11 @@ async fn check(port: u16, ledger: &Shared) -> Result<(), String> {
         watch(port, Some(revision), ledger.clone()).await;
     }
     ledger.borrow().check_history(revision, &now.kvs)?;
-    check_leases(&wire, &ledger.borrow()).await
+    let (leases, attached) = {
+        let ledger = ledger.borrow();
+        (ledger.leases.clone(), ledger.attached.clone())
+    };
+    check_leases(&wire, &leases, &attached).await
 }
 
 impl Ledger {
@@ -261,14 +265,18 @@ impl Ledger {
     }
 }
 
-async fn check_leases(wire: &Wire, ledger: &Ledger) -> Result<(), String> {
+async fn check_leases(
+    wire: &Wire,
+    leases: &BTreeSet<i64>,
+    attached: &BTreeMap<i64, BTreeSet<Bytes>>,
+) -> Result<(), String> {
     let answer = Ask::leases().send(wire).await?;
     let response: pb::LeaseLeasesResponse = answer.message().ok_or("list the leases")?;
     let there: BTreeSet<i64> = response.leases.iter().map(|lease| lease.id).collect();
-    if let Some(lost) = ledger.leases.iter().find(|id| !there.contains(id)) {
+    if let Some(lost) = leases.iter().find(|id| !there.contains(id)) {
         return Err(format!("lease {lost} was granted and is lost"));
     }
-    for (id, keys) in &ledger.attached {
+    for (id, keys) in attached {
         let answer =
             Ask::time_to_live(&pb::LeaseTimeToLiveRequest { id: *id, keys: true }).send(wire).await?;
         let response: pb::LeaseTimeToLiveResponse = answer.message().ok_or("ask for a lease")?;
