@@ -59,9 +59,14 @@ pub(super) fn delete_range(request: &DeleteRangeRequest) -> Result<(), RequestEr
     if request.key.is_empty() { Err(RequestError::EmptyKey) } else { Ok(()) }
 }
 
+/// How many txns deep a request may go. prost reads 100 messages inside each other, and a txn is two of them; the
+/// log holds the request inside one more. A request beyond this would be stored and never be read again, which
+/// stops every member for good. Compat: etcd has no such bound but that on operations.
+const TXN_DEPTH_MAX: usize = 49;
+
 /// Everything about a txn that can be told without the store.
 pub(super) fn txn(request: &TxnRequest, ops_max: usize) -> Result<(), RequestError> {
-    operations(request, ops_max)?;
+    operations(request, ops_max, TXN_DEPTH_MAX)?;
     // A branch of one operation cannot collide with itself.
     for branch in [&request.success, &request.failure] {
         if branch.len() > 1 || branch.iter().any(|op| matches!(op.request, Some(Op::RequestTxn(_)))) {
@@ -71,8 +76,9 @@ pub(super) fn txn(request: &TxnRequest, ops_max: usize) -> Result<(), RequestErr
     Ok(())
 }
 
-/// `budget` is what the levels above have left.
-fn operations(request: &TxnRequest, budget: usize) -> Result<(), RequestError> {
+/// `budget` is what the levels above have left; `depth` counts this level and those that may stand below it.
+fn operations(request: &TxnRequest, budget: usize, depth: usize) -> Result<(), RequestError> {
+    let below = depth.checked_sub(1).ok_or(RequestError::TooManyOps)?;
     let used = request.compare.len().max(request.success.len()).max(request.failure.len());
     let left = budget.checked_sub(used).ok_or(RequestError::TooManyOps)?;
     if request.compare.iter().any(|compare| compare.key.is_empty()) {
@@ -83,7 +89,7 @@ fn operations(request: &TxnRequest, budget: usize) -> Result<(), RequestError> {
             Some(Op::RequestRange(request)) => range(request)?,
             Some(Op::RequestPut(request)) => put(request)?,
             Some(Op::RequestDeleteRange(request)) => delete_range(request)?,
-            Some(Op::RequestTxn(request)) => operations(request, left)?,
+            Some(Op::RequestTxn(request)) => operations(request, left, below)?,
             None => return Err(RequestError::EmptyOperation),
         }
     }
@@ -287,6 +293,24 @@ mod tests {
         assert_eq!(check(vec![put_op("")]), Err(RequestError::EmptyKey));
         let compare = TxnRequest { compare: vec![Compare::default()], ..Default::default() };
         assert_eq!(txn(&compare, 128), Err(RequestError::EmptyKey));
+    }
+
+    #[test]
+    fn what_passes_can_be_read_from_the_log() {
+        use apply::{Command, Request};
+        let deep = |levels: usize| {
+            let compare = vec![Compare { key: "a".into(), ..Default::default() }];
+            let innermost = TxnRequest { compare, success: vec![put_op("a")], failure: vec![] };
+            (1..levels).fold(innermost, |inner, _| TxnRequest {
+                success: vec![op(Op::RequestTxn(inner))],
+                ..Default::default()
+            })
+        };
+        let deepest = deep(TXN_DEPTH_MAX);
+        assert_eq!(txn(&deepest, 128), Ok(()));
+        let stored = Request { id: 1, command: Command::Txn(deepest) };
+        assert_eq!(Request::decode(stored.clone().encode()), Ok(stored));
+        assert_eq!(txn(&deep(TXN_DEPTH_MAX + 1), 128), Err(RequestError::TooManyOps));
     }
 
     #[test]
