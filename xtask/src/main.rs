@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod fuzz;
 mod interop;
 mod kubernetes;
 mod lockstep;
@@ -33,6 +34,7 @@ const COMMANDS: &[Command] = &[
     ci::COMMAND,
     tidy::COMMAND,
     peers::COMMAND,
+    fuzz::COMMAND,
     interop::COMMAND,
     kubernetes::COMMAND,
     lockstep::COMMAND,
