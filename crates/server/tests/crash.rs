@@ -145,7 +145,8 @@ fn a_member_that_fails_before_it_is_ready_does_not_wait_for_ever() {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let disk = MemDisk::new();
-        let member = Member::start(config(), Arc::new(disk.clone()), Metrics::new(), &Handle::current()).unwrap();
+        let member =
+            Member::start(config(), Arc::new(disk.clone()), Metrics::new(), &Handle::current()).unwrap();
         disk.inject(Fault::eio(FaultPoint::Sync).on(".wal"));
         let ready = tokio::time::timeout(Duration::from_secs(5), member.ready()).await;
         assert!(ready.is_ok(), "still waiting to be ready");
