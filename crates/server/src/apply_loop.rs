@@ -30,6 +30,12 @@ const ENTRIES_PER_BATCH: usize = 4096;
 /// Keys whose compacted history is freed from the index between two looks at the queue.
 const INDEX_SLICE: usize = 1024;
 
+/// Bytes of entries applied before raft is told: a quarter of what it hands out without being told.
+const UNTOLD_BYTES_MAX: usize = 256 << 10;
+
+/// What an entry counts beside its data: more than raft counts for it.
+const ENTRY_OVERHEAD_BYTES: usize = 32;
+
 /// What the apply thread is told.
 pub enum ApplyInput {
     /// Committed entries, in order and without a gap.
@@ -54,6 +60,8 @@ pub struct ApplyLoop {
     /// Whether the index still holds what compactions have dropped.
     index_compaction: IndexCompactionState,
     answers: Vec<(u64, Result<Outcome, Error>)>,
+    /// Bytes of entries applied since raft was told.
+    untold_bytes: usize,
 }
 
 impl ApplyLoop {
@@ -78,6 +86,7 @@ impl ApplyLoop {
             // One that a restart interrupted; without such the first slice finds nothing to do.
             index_compaction: IndexCompactionState::Unfinished,
             answers: Vec::new(),
+            untold_bytes: 0,
         }
     }
 
@@ -131,6 +140,7 @@ impl ApplyLoop {
     fn apply_batch(&mut self, entries: Vec<Entry>) -> Result<(), Fatal> {
         let Some(last) = entries.last().map(|entry| entry.index.0) else { return Ok(()) };
         for entry in entries {
+            self.untold_bytes += entry.data.len() + ENTRY_OVERHEAD_BYTES;
             self.apply_entry(entry)?;
         }
         let still_replaying = last < self.applied.index;
@@ -338,8 +348,8 @@ impl ApplyLoop {
             other => unreachable!("publishing reads no given revision: {other}"),
         })?;
         self.shared.raft.set_applied(self.applied.index, self.applied.term);
-        let conf_state = self.conf_state_changed.then(|| self.conf_state.clone());
-        self.conf_state_changed = false;
+        let configured = std::mem::take(&mut self.conf_state_changed);
+        let conf_state = configured.then(|| self.conf_state.clone());
         let batch = Batch {
             chunk,
             writes: effects.writes.into_iter().map(file_write).collect(),
@@ -347,15 +357,26 @@ impl ApplyLoop {
             conf_state,
             compaction: effects.compaction,
         };
-        self.shared.to_backend.send(BackendInput::Fold(batch)).ok();
+        self.shared.to_file.send(batch).ok();
         for (id, answer) in self.answers.drain(..) {
             self.shared.waiters.answer(id, answer);
         }
         self.shared.apply_waiters.reached(self.applied.index);
-        let applied = RaftInput::Applied { index: last, conf_state: self.conf_state.clone() };
-        self.to_raft.send(applied).ok();
+        self.tell_raft(last, configured);
         self.note_metrics(view.revision().to_wire(), view.key_count());
         Ok(())
+    }
+
+    /// Raft hands out more once it knows what is applied, and has room for four times this much before that:
+    /// so it is told now and then, not woken for every batch. It waits for a configuration change, though, and
+    /// without a leader for whatever must be applied before it may ask for an election.
+    fn tell_raft(&mut self, index: u64, configured: bool) {
+        let is_awaited = configured || self.shared.raft.leader().is_none();
+        if !is_awaited && self.untold_bytes < UNTOLD_BYTES_MAX {
+            return;
+        }
+        self.untold_bytes = 0;
+        self.to_raft.send(RaftInput::Applied { index, conf_state: self.conf_state.clone() }).ok();
     }
 
     fn publish_side_state(&self, effects: &Effects) {

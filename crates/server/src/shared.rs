@@ -12,7 +12,7 @@ use mvcc::{CompactionHashes, MvccError, ReadAt, Revision, View, ViewCell};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::backend::BackendInput;
+use crate::backend::{BackendInput, Batch};
 use crate::config::Config;
 use crate::error::Error;
 use crate::handle::HashKvAnswer;
@@ -53,6 +53,7 @@ pub struct Shared {
     pub reads: ReadQueue,
     pub apply_waiters: ApplyWaiters,
     pub to_raft: Sender<RaftInput>,
+    pub to_file: Sender<Batch>,
     pub to_backend: Sender<BackendInput>,
 }
 

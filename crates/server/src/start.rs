@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::apply_loop::{ApplyInput, ApplyLoop};
-use crate::backend::{Backend, BackendInput};
+use crate::backend::{Backend, BackendInput, Batch, Queues};
 use crate::bootstrap::{self, BootError, Booted};
 use crate::config::{Config, SERVER_VERSION};
 use crate::handle::Server;
@@ -30,7 +30,7 @@ use crate::waiters::Waiters;
 
 /// Batches between the apply and the backend thread. Full: apply waits, and with it the proposals' gate. A
 /// bounded channel has all its slots from the start, so this is memory of every member: some 2 MiB.
-const BACKEND_QUEUE: usize = 8_192;
+const BATCH_QUEUE: usize = 8_192;
 
 /// A member and its threads. Dropping it without [`Member::stop`] leaves the directory as a crash would.
 pub struct Member {
@@ -72,10 +72,18 @@ impl Member {
         let (to_raft, raft_inputs) = unbounded();
         let (to_log, log_inputs) = unbounded();
         let (to_apply, apply_inputs) = unbounded();
-        let (to_backend, backend_inputs) = bounded(BACKEND_QUEUE);
+        let (to_file, batches) = bounded(BATCH_QUEUE);
+        let (to_backend, backend_inputs) = unbounded();
         let (catch_up, catch_up_inputs) = bounded(1);
-        let shared =
-            Arc::new(share(config, metrics, &mut booted, to_raft.clone(), to_backend, catch_up.clone()));
+        let shared = Arc::new(share(
+            config,
+            metrics,
+            &mut booted,
+            to_raft.clone(),
+            to_file,
+            to_backend,
+            catch_up.clone(),
+        ));
         let Booted { db, db_path, wal, node, state, unfinished_compaction, start, .. } = booted;
 
         let backend = Backend::new(
@@ -83,8 +91,7 @@ impl Member {
             db_path,
             disk,
             shared.clone(),
-            backend_inputs,
-            to_log.clone(),
+            Queues { batches, inputs: backend_inputs, to_log: to_log.clone() },
             unfinished_compaction,
         );
         let log_writer = LogWriter::new(wal, shared.clone(), log_inputs, to_raft.clone());
@@ -166,6 +173,7 @@ fn share(
     metrics: Metrics,
     booted: &mut Booted,
     to_raft: Sender<RaftInput>,
+    to_file: Sender<Batch>,
     to_backend: Sender<BackendInput>,
     catch_up: Sender<CatchUp>,
 ) -> Shared {
@@ -205,6 +213,7 @@ fn share(
         reads: ReadQueue::default(),
         apply_waiters: ApplyWaiters::default(),
         to_raft,
+        to_file,
         to_backend,
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bolt::Db;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 use mvcc::{Chunk, RevisionPair};
 use raft::ConfState;
 use tokio::sync::oneshot;
@@ -39,6 +39,9 @@ use compaction::Compaction;
 use defrag::Defrag;
 use schema::{Buckets, CONF_STATE, CONSISTENT_INDEX, TERM, conf_state_json};
 
+/// How often waiting batches are counted against the limit within one batch interval.
+const LOOKS_PER_INTERVAL: u32 = 4;
+
 /// What one applied batch changes in the file.
 pub struct Batch {
     /// The batch's records; readers see them in the view until the file holds them.
@@ -51,9 +54,9 @@ pub struct Batch {
     pub compaction: Option<mvcc::CompactionPlan>,
 }
 
-/// What the backend thread is told. Answers that need the disk wait for a fold first.
+/// What the backend thread is told beside batches. Batches that were sent before count as received before.
+/// Answers that need the disk wait for a fold first.
 pub enum BackendInput {
-    Fold(Batch),
     /// A write that no log entry asks for.
     Write(Write),
     /// Once the file holds everything before this input, the log may forget it.
@@ -69,12 +72,21 @@ pub enum BackendInput {
     Stop,
 }
 
+/// What connects the backend thread with the others.
+pub struct Queues {
+    pub batches: Receiver<Batch>,
+    pub inputs: Receiver<BackendInput>,
+    pub to_log: Sender<LogInput>,
+}
+
 /// Owner of the file.
 pub struct Backend {
     db: Db,
     path: PathBuf,
     disk: Arc<dyn disk::Disk>,
     shared: Arc<Shared>,
+    /// From the apply thread. Sending wakes nobody while batches wait already: see [`Backend::next_input`].
+    batches: Receiver<Batch>,
     inputs: Receiver<BackendInput>,
     to_log: Sender<LogInput>,
     waiting: Vec<Batch>,
@@ -99,16 +111,17 @@ impl Backend {
         path: PathBuf,
         disk: Arc<dyn disk::Disk>,
         shared: Arc<Shared>,
-        inputs: Receiver<BackendInput>,
-        to_log: Sender<LogInput>,
+        queues: Queues,
         unfinished_compaction: Option<mvcc::CompactionPlan>,
     ) -> Backend {
+        let Queues { batches, inputs, to_log } = queues;
         let compaction = unfinished_compaction.map(|plan| Compaction::resume(plan, shared.clock.elapsed()));
         Backend {
             db,
             path,
             disk,
             shared,
+            batches,
             inputs,
             to_log,
             waiting: Vec::new(),
@@ -137,7 +150,9 @@ impl Backend {
 
     fn run_until_stopped(&mut self) -> bolt::Result<()> {
         loop {
-            match self.inputs.recv_timeout(self.time_to_next_task()) {
+            let input = self.next_input();
+            self.take_batches();
+            match input {
                 Ok(BackendInput::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(input) => self.handle(input)?,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -151,6 +166,43 @@ impl Backend {
         }
         self.abandon_defrag();
         self.fold()
+    }
+
+    /// Waits for an input, for the first batch, or until something is due. While batches wait for their fold,
+    /// further ones are only looked at a few times per interval: each wake-up would cost more than its batch.
+    fn next_input(&mut self) -> Result<BackendInput, RecvTimeoutError> {
+        let wait = self.time_to_next_task();
+        if !self.waiting.is_empty() {
+            return self
+                .inputs
+                .recv_timeout(wait.min(self.shared.config.backend_batch_interval / LOOKS_PER_INTERVAL));
+        }
+        let mut first = None;
+        let input = select! {
+            recv(self.batches) -> batch => {
+                first = batch.ok();
+                Err(RecvTimeoutError::Timeout)
+            }
+            recv(self.inputs) -> input => input.map_err(|_| RecvTimeoutError::Disconnected),
+            default(wait) => Err(RecvTimeoutError::Timeout),
+        };
+        if let Some(batch) = first {
+            self.take(batch);
+        }
+        input
+    }
+
+    fn take_batches(&mut self) {
+        while let Ok(batch) = self.batches.try_recv() {
+            self.take(batch);
+        }
+    }
+
+    fn take(&mut self, batch: Batch) {
+        let records = batch.chunk.as_ref().map_or(0, |chunk| chunk.records().len());
+        self.waiting_ops += records + batch.writes.len();
+        self.waiting.push(batch);
+        self.waiting_since.get_or_insert_with(Instant::now);
     }
 
     fn time_to_next_task(&self) -> Duration {
@@ -169,12 +221,6 @@ impl Backend {
 
     fn handle(&mut self, input: BackendInput) -> bolt::Result<()> {
         match input {
-            BackendInput::Fold(batch) => {
-                let records = batch.chunk.as_ref().map_or(0, |chunk| chunk.records().len());
-                self.waiting_ops += records + batch.writes.len();
-                self.waiting.push(batch);
-                self.waiting_since.get_or_insert_with(Instant::now);
-            }
             BackendInput::Write(write) => {
                 let applied = self.waiting.last().map_or(Applied::default(), |batch| batch.applied);
                 let writes = vec![write];
