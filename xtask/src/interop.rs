@@ -16,7 +16,7 @@ pub const COMMAND: Command = Command {
 
 /// Suites of testing/interop/differential, in one program.
 const DIFFERENTIAL: &[&str] = &["requests", "strange", "watches", "folders", "kills"];
-const OTHERS: &[&str] = &["bolt", "etcdctl"];
+const OTHERS: &[&str] = &["wal", "bolt", "etcdctl"];
 
 struct Options {
     peers: PathBuf,
@@ -40,9 +40,10 @@ fn interop(arguments: &[String]) -> Result<(), Failure> {
             failures.push(text);
         }
     };
-    if chosen("bolt") {
-        let script = root().join("testing").join("interop").join("bolt").join("run.sh");
-        note(shell::run("bolt: one database file, both engines", &mut shell::command(&text(&script), &[])));
+    let scripts = [("wal", "wal: one log, both writers"), ("bolt", "bolt: one database file, both engines")];
+    for (suite, title) in scripts.into_iter().filter(|(suite, _)| chosen(suite)) {
+        let script = root().join("testing").join("interop").join(suite).join("run.sh");
+        note(shell::run(title, &mut shell::command(&text(&script), &[])));
     }
     let suites: Vec<&str> = DIFFERENTIAL.iter().copied().filter(|suite| chosen(suite)).collect();
     if !suites.is_empty() {

@@ -41,34 +41,32 @@ fn dump(dir: &Path, from: Option<EntryId>) -> Result<(), Failure> {
     writeln!(out, "{}", json!({ "metadata": BASE64_STANDARD.encode(&log.metadata) }))?;
     for snapshot in snapshots {
         let conf_state = snapshot.conf_state.unwrap_or_default();
-        let line = json!({ "snapshot": {
-            "index": snapshot.index.to_string(),
-            "term": snapshot.term.to_string(),
-            "voters": texts(&conf_state.voters),
-            "learners": texts(&conf_state.learners),
-        }});
-        writeln!(out, "{line}")?;
+        // Members of an object stand in the other tool's order, so that dumps can be compared as they are.
+        writeln!(
+            out,
+            r#"{{"snapshot":{{"index":"{}","term":"{}","voters":{},"learners":{}}}}}"#,
+            snapshot.index,
+            snapshot.term,
+            json!(texts(&conf_state.voters)),
+            json!(texts(&conf_state.learners)),
+        )?;
     }
     for entry in log.entries {
-        let line = json!({ "entry": {
-            "type": match entry.kind {
-                EntryKind::Normal => "0",
-                EntryKind::ConfChange => "1",
-                EntryKind::ConfChangeV2 => "2",
-            },
-            "term": entry.term.to_string(),
-            "index": entry.index.to_string(),
-            "data": BASE64_STANDARD.encode(&entry.data),
-        }});
-        writeln!(out, "{line}")?;
+        let kind = match entry.kind {
+            EntryKind::Normal => 0,
+            EntryKind::ConfChange => 1,
+            EntryKind::ConfChangeV2 => 2,
+        };
+        let data = BASE64_STANDARD.encode(&entry.data);
+        writeln!(
+            out,
+            r#"{{"entry":{{"type":"{kind}","term":"{}","index":"{}","data":"{data}"}}}}"#,
+            entry.term, entry.index
+        )?;
     }
     let state = log.hard_state;
-    let line = json!({ "state": {
-        "term": state.term.to_string(),
-        "vote": state.vote.unwrap_or(0).to_string(),
-        "commit": state.commit.to_string(),
-    }});
-    writeln!(out, "{line}")?;
+    let vote = state.vote.unwrap_or(0);
+    writeln!(out, r#"{{"state":{{"term":"{}","vote":"{vote}","commit":"{}"}}}}"#, state.term, state.commit)?;
     Ok(())
 }
 
