@@ -114,6 +114,10 @@ impl Client {
         match deadline {
             None => work.await,
             Some(deadline) => match tokio::time::timeout_at(deadline, work).await {
+                // The member was told of the deadline too, and its answer may come a moment before our clock's.
+                Ok(Err(error)) if error.code() == Some(Code::DeadlineExceeded) => {
+                    Err(Error::DeadlineExceeded { last: self.pool.last_error() })
+                }
                 Ok(outcome) => outcome,
                 Err(_) => Err(Error::DeadlineExceeded { last: self.pool.last_error() }),
             },

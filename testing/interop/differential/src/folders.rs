@@ -96,7 +96,11 @@ async fn state(wire: &Wire, generator: &Generator) -> Result<Vec<(Ask, String)>,
     let first = compacted + 1;
     for step in 0..8 {
         let at = (first + (revision - first) * step / 8).min(revision);
-        asks.extend([Ask::hash_kv(at), Ask::range(&everything(at))]);
+        // A store compacted at its newest revision has nothing behind the compaction.
+        if at > compacted {
+            asks.push(Ask::hash_kv(at));
+        }
+        asks.push(Ask::range(&everything(at)));
     }
     asks.push(Ask::range(&everything((compacted - 1).max(1))));
     asks.push(Ask::alarm(&pb::AlarmRequest { action: 0, member_id: 0, alarm: 0 }));
