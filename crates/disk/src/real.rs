@@ -97,7 +97,9 @@ impl File for RealFile {
         if present >= len {
             return Ok(());
         }
-        match fallocate(&self.file, FallocateFlags::empty(), present, len - present) {
+        let reserve = || fallocate(&self.file, FallocateFlags::empty(), present, len - present);
+        // A signal may interrupt it, or a pause of the whole machine: that says nothing about the disk.
+        match rustix::io::retry_on_intr(reserve) {
             Ok(()) => Ok(()),
             // Some file systems cannot reserve; a longer, sparse file serves as well.
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.set_len(len),

@@ -1,6 +1,6 @@
 //! The process as supervisors and scripts meet it: exit codes, texts, readiness, signals.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -81,6 +81,16 @@ fn a_variable_beside_its_flag_is_fatal() {
     assert!(stderr.contains(r#""level":"fatal""#) && stderr.contains("ETCD_NAME"), "{stderr}");
 }
 
+/// A machine that is paused and goes on interrupts calls that have a time limit.
+fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
 /// A running member whose clients come over a unix socket, so that no test takes a port from another.
 struct Running {
     child: Child,
@@ -119,7 +129,7 @@ impl Running {
             .expect("the binary starts");
         let mut running = Running { child, dir };
         let mut message = [0; 64];
-        match supervisor.recv(&mut message) {
+        match retry_interrupted(|| supervisor.recv(&mut message)) {
             Ok(len) => assert_eq!(&message[..len], b"READY=1"),
             Err(error) => panic!("not ready ({error}): {}", running.end(Signal::KILL).1.join("\n")),
         }
