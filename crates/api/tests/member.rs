@@ -47,7 +47,14 @@ async fn start_with(change: impl FnOnce(&mut ApiConfig)) -> Running {
     let mut config = Config::single("default", dir.path().join("default.etcd"));
     config.heartbeat_interval = Duration::from_millis(10);
     config.election_timeout = Duration::from_millis(100);
-    let member = Member::start(config, Arc::new(RealDisk), Metrics::new(), &Handle::current()).unwrap();
+    let member = Member::start(
+        config,
+        Arc::new(RealDisk),
+        Arc::new(server::NoNetwork),
+        Metrics::new(),
+        &Handle::current(),
+    )
+    .unwrap();
     member.ready().await;
     let listen = |serves| Listener { url: ListenUrl::parse("http://127.0.0.1:0").unwrap(), serves };
     let mut config = ApiConfig {

@@ -151,14 +151,18 @@ impl LogWriter {
             metrics.wal_fsync.observe(syncing.elapsed().as_secs_f64());
         }
         metrics.wal_write.observe(started.elapsed().as_secs_f64());
+        let mut messages = Vec::new();
         let acks = persists
             .into_iter()
             .map(|persist| {
                 let synced = persist.synced();
-                debug_assert!(synced.messages.is_empty(), "votes and acks for members that do not exist");
+                messages.extend(synced.messages);
                 synced.ack
             })
             .collect();
+        if !messages.is_empty() {
+            self.shared.network.send(messages);
+        }
         if self.to_raft.send(RaftInput::Persisted(acks)).is_err() {
             tracing::debug!("the raft thread has stopped");
         }

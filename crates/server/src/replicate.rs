@@ -12,13 +12,14 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use membership::MemberId;
 use raft::{
-    ConfChangeError, ConfChangeV2, ConfState, Entry, Index, MemoryStorage, PersistAck, RawNode, ReadState,
-    Ready, Role, SoftState, Storage,
+    ConfChangeError, ConfChangeV2, ConfState, Entry, Index, MemoryStorage, Message, PersistAck, RawNode,
+    ReadState, Ready, Role, SnapshotStatus, SoftState, Storage,
 };
 
 use crate::apply_loop::ApplyInput;
 use crate::error::Error;
 use crate::log_writer::LogInput;
+use crate::network::ConnectionLoss;
 use crate::reads::{self, ReadWaiter};
 use crate::shared::Shared;
 
@@ -41,6 +42,18 @@ pub enum RaftInput {
     Propose {
         id: u64,
         data: Bytes,
+    },
+    /// A message from another member.
+    Step(Box<Message>),
+    /// A message to this member could not be sent.
+    Unreachable(MemberId),
+    SnapshotSent {
+        id: MemberId,
+        status: SnapshotStatus,
+    },
+    ConnectionLost {
+        id: MemberId,
+        loss: ConnectionLoss,
     },
     /// Reads wait in [`Shared::reads`].
     ReadsWait,
@@ -154,6 +167,12 @@ impl Replicator {
     fn handle(&mut self, input: RaftInput) {
         match input {
             RaftInput::Propose { id, data } => self.propose(id, data),
+            RaftInput::Step(message) => self.step(*message),
+            RaftInput::Unreachable(id) => self.node.report_unreachable(id.0),
+            RaftInput::SnapshotSent { id, status } => self.node.report_snapshot(id.0, status),
+            RaftInput::ConnectionLost { id, loss } => {
+                tracing::debug!(peer_id = %id, ?loss, "lost a connection");
+            }
             RaftInput::ReadsWait => self.start_read_round(),
             RaftInput::Persisted(acks) => {
                 for ack in acks {
@@ -167,6 +186,17 @@ impl Replicator {
                 reply.send(conf_state).ok();
             }
             RaftInput::Stop => unreachable!("the loop takes it out"),
+        }
+    }
+
+    fn step(&mut self, message: Message) {
+        let (kind, from) = (message.kind, MemberId(message.from));
+        match self.node.step(message) {
+            Ok(()) => {}
+            Err(error) if error.is_fatal() => {
+                self.shared.fail(format!("raft message {kind:?} of member {from}: {error}"));
+            }
+            Err(error) => tracing::debug!(%error, ?kind, %from, "ignored a raft message"),
         }
     }
 
@@ -298,8 +328,9 @@ impl Replicator {
 
     fn carry_out(&mut self, ready: Ready) {
         let Ready { soft_state, read_states, send_now, persist, committed } = ready;
-        // A lone member has nobody to send to.
-        debug_assert!(send_now.is_empty(), "{} messages for members that do not exist", send_now.len());
+        if !send_now.is_empty() {
+            self.shared.network.send(send_now);
+        }
         if let Some(persist) = persist {
             if let Some(hard_state) = persist.hard_state {
                 self.shared.raft.set_term(hard_state.term.0);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use apply::{Alarms, Outcome};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_channel::Sender;
+use disk::Disk;
 use lease::{Lessor, Now};
 use membership::{Cluster, ClusterId, MemberId, Version};
 use mvcc::{CompactionHashes, MvccError, ReadAt, Revision, View, ViewCell};
@@ -17,6 +18,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::handle::HashKvAnswer;
 use crate::metrics::Metrics;
+use crate::network::Network;
 use crate::progress::{FileProgress, RaftProgress};
 use crate::reads::{ApplyWaiters, ReadQueue};
 use crate::replicate::RaftInput;
@@ -30,6 +32,8 @@ pub struct Shared {
     pub member_id: MemberId,
     pub cluster_id: ClusterId,
     pub clock: Clock,
+    pub disk: Arc<dyn Disk>,
+    pub network: Arc<dyn Network>,
     /// Written by the apply and the backend thread.
     pub views: Arc<ViewCell>,
     /// Written by the apply thread; streams come and go.

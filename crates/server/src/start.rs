@@ -20,6 +20,7 @@ use crate::config::{Config, SERVER_VERSION};
 use crate::handle::Server;
 use crate::log_writer::{LogInput, LogWriter};
 use crate::metrics::Metrics;
+use crate::network::Network;
 use crate::progress::{FileProgress, RaftProgress};
 use crate::reads::{ApplyWaiters, ReadQueue};
 use crate::replicate::{RaftInput, Replicator};
@@ -53,10 +54,11 @@ impl Member {
     pub fn start(
         config: Config,
         disk: Arc<dyn Disk>,
+        network: Arc<dyn Network>,
         metrics: Metrics,
         runtime: &Handle,
     ) -> Result<Member, BootError> {
-        Member::start_with_log(config, wal::Options::default(), disk, metrics, runtime)
+        Member::start_with_log(config, wal::Options::default(), disk, network, metrics, runtime)
     }
 
     /// As [`Member::start`], with a log of other sizes than members use: for tests and the simulator.
@@ -64,6 +66,7 @@ impl Member {
         config: Config,
         log: wal::Options,
         disk: Arc<dyn Disk>,
+        network: Arc<dyn Network>,
         metrics: Metrics,
         runtime: &Handle,
     ) -> Result<Member, BootError> {
@@ -77,6 +80,8 @@ impl Member {
         let (catch_up, catch_up_inputs) = bounded(1);
         let shared = Arc::new(share(
             config,
+            disk.clone(),
+            network,
             metrics,
             &mut booted,
             to_raft.clone(),
@@ -168,8 +173,11 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     thread.map_err(|error| BootError::Io { action: format!("start thread {name}"), error })
 }
 
+#[allow(clippy::too_many_arguments, reason = "each goes into one field")]
 fn share(
     config: Config,
+    disk: Arc<dyn Disk>,
+    network: Arc<dyn Network>,
     metrics: Metrics,
     booted: &mut Booted,
     to_raft: Sender<RaftInput>,
@@ -198,6 +206,8 @@ fn share(
         member_id,
         cluster_id: booted.cluster_id,
         clock: Clock::default(),
+        disk,
+        network,
         views,
         hub,
         lessor: Mutex::new(lessor),

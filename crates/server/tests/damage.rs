@@ -33,7 +33,14 @@ fn config() -> Config {
 
 fn start_with(disk: &MemDisk, config: Config) -> Result<Member, BootError> {
     let log = wal::Options { segment_bytes: 64 << 10, zero_ahead_bytes: 512 };
-    Member::start_with_log(config, log, Arc::new(disk.clone()), Metrics::new(), &Handle::current())
+    Member::start_with_log(
+        config,
+        log,
+        Arc::new(disk.clone()),
+        Arc::new(server::NoNetwork),
+        Metrics::new(),
+        &Handle::current(),
+    )
 }
 
 fn start(disk: &MemDisk) -> Result<Member, BootError> {

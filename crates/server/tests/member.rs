@@ -24,7 +24,14 @@ async fn start(dir: &Path) -> Member {
 async fn start_with(mut config: Config) -> Member {
     config.heartbeat_interval = Duration::from_millis(10);
     config.election_timeout = Duration::from_millis(100);
-    let member = Member::start(config, Arc::new(RealDisk), Metrics::new(), &Handle::current()).unwrap();
+    let member = Member::start(
+        config,
+        Arc::new(RealDisk),
+        Arc::new(server::NoNetwork),
+        Metrics::new(),
+        &Handle::current(),
+    )
+    .unwrap();
     member.ready().await;
     member
 }

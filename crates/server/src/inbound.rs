@@ -1,0 +1,167 @@
+//! What other members say to this one: raft messages, snapshots, and how their connections fare. `peer` calls
+//! these, and so does the simulator's network.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use disk::{Disk, File, OpenMode};
+use membership::MemberId;
+use raft::{Message, MessageType, SnapshotStatus};
+
+use crate::handle::Server;
+use crate::network::ConnectionLoss;
+use crate::replicate::RaftInput;
+use crate::shared::StopReason;
+
+/// Messages of other members that may wait for the raft thread. Full: dropped, as a network may drop them.
+/// Source: etcd `server/etcdserver/api/rafthttp/peer.go`, which has as many for proposals.
+const INBOX_MAX: usize = 4096;
+
+/// Why a raft message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiveError {
+    /// Its sender was removed from the cluster.
+    SenderRemoved,
+    /// It is for another member.
+    NotForThisMember,
+    /// Of a type that no member sends to another.
+    Local,
+    /// The raft thread does not keep up.
+    Full,
+    Stopped,
+}
+
+impl fmt::Display for ReceiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReceiveError::SenderRemoved => "cannot process message from removed member",
+            ReceiveError::NotForThisMember => "cannot process message to mismatch member",
+            ReceiveError::Local => "cannot process message of a local type",
+            ReceiveError::Full => "too many messages wait",
+            ReceiveError::Stopped => "server stopped",
+        })
+    }
+}
+
+impl std::error::Error for ReceiveError {}
+
+impl Server {
+    /// Takes a raft message from another member. Never blocks.
+    pub fn receive(&self, message: Message) -> Result<(), ReceiveError> {
+        if self.shared.cluster.load().is_removed(MemberId(message.from)) {
+            tracing::warn!(
+                local_member_id = %self.shared.member_id,
+                removed_member_id = %MemberId(message.from),
+                "rejected Raft message from removed member"
+            );
+            return Err(ReceiveError::SenderRemoved);
+        }
+        if message.to != self.shared.member_id.0 {
+            return Err(ReceiveError::NotForThisMember);
+        }
+        if message.kind == MessageType::ForgetLeader {
+            return Err(ReceiveError::Local);
+        }
+        if self.shared.to_raft.len() >= INBOX_MAX {
+            return Err(ReceiveError::Full);
+        }
+        self.tell_raft(RaftInput::Step(Box::new(message)))
+    }
+
+    /// A message to this member could not be sent.
+    pub fn report_unreachable(&self, id: MemberId) {
+        self.tell_raft(RaftInput::Unreachable(id)).ok();
+    }
+
+    /// How the sending of a snapshot ended.
+    pub fn report_snapshot(&self, id: MemberId, status: SnapshotStatus) {
+        self.tell_raft(RaftInput::SnapshotSent { id, status }).ok();
+    }
+
+    /// A connection from this member broke, or cannot be made.
+    pub fn connection_lost(&self, id: MemberId, loss: ConnectionLoss) {
+        self.tell_raft(RaftInput::ConnectionLost { id, loss }).ok();
+    }
+
+    /// Another member says that this one was removed from the cluster.
+    pub fn told_removed(&self) {
+        tracing::warn!(
+            local_member_id = %self.shared.member_id,
+            "the member has been permanently removed from the cluster"
+        );
+        self.shared.stop_with(StopReason::Removed);
+    }
+
+    /// Whether messages of this member are refused because it was removed.
+    pub fn is_removed(&self, id: MemberId) -> bool {
+        self.shared.cluster.load().is_removed(id)
+    }
+
+    /// Begins to take a snapshot's file, which precedes its `Snap` message into the raft core.
+    pub fn receive_snapshot(&self, index: u64) -> io::Result<SnapshotWriter> {
+        SnapshotWriter::begin(self.shared.disk.clone(), self.shared.config.snap_dir(), index)
+    }
+
+    fn tell_raft(&self, input: RaftInput) -> Result<(), ReceiveError> {
+        self.shared.to_raft.send(input).map_err(|_| ReceiveError::Stopped)
+    }
+}
+
+/// A snapshot's file as it comes in: `tmp<index>` until it is whole and durable, then `<index>.snap.db`, where
+/// the installation and a restart look for it. Dropped before that, it leaves nothing.
+pub struct SnapshotWriter {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    unfinished: PathBuf,
+    path: PathBuf,
+    file: Option<Arc<dyn File>>,
+    written: u64,
+}
+
+impl SnapshotWriter {
+    fn begin(disk: Arc<dyn Disk>, dir: PathBuf, index: u64) -> io::Result<SnapshotWriter> {
+        let path = dir.join(format!("{index:016x}.snap.db"));
+        // Two members may send the same snapshot, so each transfer has a file of its own.
+        let unfinished = (0..)
+            .map(|attempt| dir.join(format!("tmp{index:016x}-{attempt}")))
+            .find(|path| !disk.exists(path).unwrap_or(false))
+            .expect("some number is free");
+        let file = disk.open(&unfinished, OpenMode::CreateNew)?;
+        Ok(SnapshotWriter { disk, dir, unfinished, path, file: Some(file), written: 0 })
+    }
+
+    /// Adds the next bytes. May block on the disk.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let file = self.file.as_ref().expect("not finished yet");
+        file.write_at(bytes, self.written)?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes taken so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Makes the file durable under its final name. One that is there already is as good. May block.
+    pub fn finish(mut self) -> io::Result<()> {
+        let file = self.file.take().expect("finished once");
+        file.sync_data()?;
+        if self.disk.exists(&self.path)? {
+            return self.disk.remove_file(&self.unfinished);
+        }
+        self.disk.rename(&self.unfinished, &self.path)?;
+        self.disk.sync_dir(&self.dir)
+    }
+}
+
+impl Drop for SnapshotWriter {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // What stays is removed by the next start.
+            self.disk.remove_file(&self.unfinished).ok();
+        }
+    }
+}
