@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::progress::{FileProgress, RaftProgress};
 use crate::quota;
 use crate::reads;
-use crate::replicate::RaftInput;
+use crate::replicate::{Proposal, RaftInput};
 use crate::shared::{Shared, StopReason};
 
 /// Committed entries that may wait to be applied before new proposals are refused.
@@ -381,7 +381,8 @@ impl Server {
             return Err(Error::RequestTooLarge);
         }
         let answered = shared.waiters.register(id);
-        if shared.to_raft.try_send(RaftInput::Propose { id, data }).is_err() {
+        let proposal = Proposal::Request(data);
+        if shared.to_raft.try_send(RaftInput::Propose { id, proposal }).is_err() {
             shared.waiters.forget(id);
             return Err(self.refusal());
         }

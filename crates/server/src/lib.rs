@@ -13,6 +13,7 @@
 mod apply_loop;
 mod backend;
 mod bootstrap;
+mod clock;
 mod compactor;
 mod config;
 mod error;
@@ -27,6 +28,7 @@ mod quota;
 mod reads;
 mod replicate;
 mod request_id;
+mod restore;
 mod shared;
 mod start;
 mod tasks;
@@ -35,6 +37,7 @@ mod waiters;
 
 pub use backend::{HashAnswer, SnapshotReader};
 pub use bootstrap::BootError;
+pub use clock::Clock;
 pub use config::{AutoCompaction, ClusterState, Config, DEFAULT_QUOTA_BYTES, SERVER_VERSION};
 pub use error::Error;
 pub use handle::{HashKvAnswer, LeaseKeys, LeaseTimes, ReadMode, Server};

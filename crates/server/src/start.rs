@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use crate::apply_loop::{ApplyInput, ApplyLoop};
 use crate::backend::{Backend, BackendInput, Batch, Queues};
 use crate::bootstrap::{self, BootError, Booted};
+use crate::clock::Clock;
 use crate::config::{Config, SERVER_VERSION};
 use crate::handle::Server;
 use crate::log_writer::{LogInput, LogWriter};
@@ -25,7 +26,7 @@ use crate::progress::{FileProgress, RaftProgress};
 use crate::reads::{ApplyWaiters, ReadQueue};
 use crate::replicate::{RaftInput, Replicator};
 use crate::request_id::RequestIds;
-use crate::shared::{Clock, Shared, StopReason, unix_time};
+use crate::shared::{Shared, StopReason, unix_time};
 use crate::tasks;
 use crate::waiters::Waiters;
 
@@ -99,7 +100,7 @@ impl Member {
             Queues { batches, inputs: backend_inputs, to_log: to_log.clone() },
             unfinished_compaction,
         );
-        let log_writer = LogWriter::new(wal, shared.clone(), log_inputs, to_raft.clone());
+        let log_writer = LogWriter::new(wal, shared.clone(), log_inputs, to_raft.clone(), to_apply.clone());
         let apply_loop = ApplyLoop::new(state, shared.clone(), apply_inputs, to_raft, runtime.clone(), start);
         let replicator = Replicator::new(node, shared.clone(), raft_inputs, to_log.clone(), to_apply.clone());
         let watched = shared.clone();
@@ -111,6 +112,9 @@ impl Member {
             spawn("watch", move || catch_up_watchers(&watched, &catch_up_inputs))?,
         ];
         let server = Server { shared };
+        for member in server.cluster().members() {
+            server.shared.note_peer(member);
+        }
         let tasks = start_tasks(&server, runtime);
         Ok(Member { server, threads, to_log, to_apply, catch_up, tasks })
     }
@@ -218,6 +222,7 @@ fn share(
         raft,
         file: FileProgress::default(),
         leader: watch::Sender::new(None),
+        leader_since: Mutex::new(None),
         stop: watch::Sender::new(None),
         waiters: Waiters::default(),
         reads: ReadQueue::default(),
@@ -234,7 +239,6 @@ fn set_identity_metrics(metrics: &Metrics, config: &Config, booted: &Booted) {
     server.id.with_label_values(&[&id]).set(1);
     server.version.with_label_values(&[SERVER_VERSION]).set(1);
     server.quota_backend_bytes.set(config.quota().unwrap_or(config.quota_backend_bytes));
-    server.known_peers.with_label_values(&[&id, &id]).set(1);
     server.auth_revision.set(1);
     if let Some(version) = booted.state.cluster.version() {
         server.cluster_version.with_label_values(&[&version.major_minor()]).set(1);

@@ -126,25 +126,9 @@ async fn settle_cluster_version(server: &Server) {
         ),
     }
     let request = ClusterVersionSetRequest { ver: wanted.to_string() };
-    match server.propose(Command::ClusterVersionSet(request)).await {
-        Ok(_) => note_cluster_version(server, present, wanted),
-        Err(error) => tracing::warn!(%error, "failed to set the cluster version"),
+    if let Err(error) = server.propose(Command::ClusterVersionSet(request)).await {
+        tracing::warn!(%error, "failed to set the cluster version");
     }
-}
-
-fn note_cluster_version(server: &Server, before: Option<Version>, now: Version) {
-    let metric = &server.shared.metrics.server.cluster_version;
-    if let Some(before) = before {
-        metric.with_label_values(&[&before.major_minor()]).set(0);
-    }
-    metric.with_label_values(&[&now.major_minor()]).set(1);
-    let message = if before.is_some() { "updated cluster version" } else { "set initial cluster version" };
-    tracing::info!(
-        cluster_id = %server.shared.cluster_id,
-        local_member_id = %server.shared.member_id,
-        cluster_version = now.major_minor(),
-        "{message}"
-    );
 }
 
 /// The file follows the cluster, one minor release at a time.

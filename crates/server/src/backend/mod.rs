@@ -8,8 +8,9 @@
 mod compaction;
 mod defrag;
 mod image;
+mod install;
 mod schema;
-mod snap_file;
+pub(crate) mod snap_file;
 mod source;
 
 use std::collections::VecDeque;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use bolt::Db;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 use mvcc::{Chunk, RevisionPair};
-use raft::ConfState;
+use raft::{ConfState, Message};
 use tokio::sync::oneshot;
 
 pub(crate) use defrag::{copy_to, options};
@@ -32,6 +33,7 @@ pub(crate) use schema::{
 };
 pub(crate) use source::FileSource;
 
+use crate::apply_loop::Installed;
 use crate::error::Error;
 use crate::log_writer::LogInput;
 use crate::shared::Shared;
@@ -68,6 +70,17 @@ pub enum BackendInput {
     AwaitCompaction(oneshot::Sender<()>),
     Defragment(oneshot::Sender<Result<(), Error>>),
     Hash(oneshot::Sender<Result<HashAnswer, Error>>),
+    /// A raft message that needs the file beside it.
+    SendSnapshot(Box<Message>),
+    /// The file received for the snapshot at this index takes the place of ours.
+    Install {
+        index: u64,
+        done: Sender<Installed>,
+    },
+    /// The apply thread has read the installed file: service of it begins.
+    Installed {
+        unfinished_compaction: Option<mvcc::CompactionPlan>,
+    },
     Snapshot(oneshot::Sender<Result<SnapshotReader, Error>>),
     Stop,
 }
@@ -101,8 +114,10 @@ pub struct Backend {
     next_compactions: VecDeque<mvcc::CompactionPlan>,
     compaction_waiters: Vec<oneshot::Sender<()>>,
     defrag: Option<Defrag>,
-    /// Inputs that need the file while it is being copied.
+    /// Inputs that need the file while it is being copied or exchanged.
     deferred: Vec<BackendInput>,
+    /// Between an installation and the word that the apply thread has read the new file.
+    exchanging: bool,
 }
 
 impl Backend {
@@ -133,6 +148,7 @@ impl Backend {
             compaction_waiters: Vec::new(),
             defrag: None,
             deferred: Vec::new(),
+            exchanging: false,
         }
     }
 
@@ -221,6 +237,16 @@ impl Backend {
 
     fn handle(&mut self, input: BackendInput) -> bolt::Result<()> {
         match input {
+            BackendInput::Install { index, done } => self.install(index, &done),
+            BackendInput::Installed { unfinished_compaction } => {
+                self.exchanging = false;
+                if let Some(plan) = unfinished_compaction {
+                    self.compaction = Some(Compaction::resume(plan, self.shared.clock.elapsed()));
+                }
+                self.run_deferred()?;
+            }
+            // The views still belong to the old file.
+            input if self.exchanging => self.deferred.push(input),
             BackendInput::Write(write) => {
                 let applied = self.waiting.last().map_or(Applied::default(), |batch| batch.applied);
                 let writes = vec![write];
@@ -234,6 +260,7 @@ impl Backend {
             BackendInput::Checkpoint { .. }
             | BackendInput::Defragment(_)
             | BackendInput::Hash(_)
+            | BackendInput::SendSnapshot(_)
             | BackendInput::Snapshot(_)
                 if self.defrag.is_some() =>
             {
@@ -251,6 +278,10 @@ impl Backend {
                 self.fold()?;
                 done.send(self.hash()).ok();
             }
+            BackendInput::SendSnapshot(message) => {
+                self.fold()?;
+                self.send_snapshot(*message)?;
+            }
             BackendInput::Snapshot(done) => {
                 self.fold()?;
                 let tx = self.db.begin_read();
@@ -266,6 +297,7 @@ impl Backend {
     fn fold_is_due(&self) -> bool {
         let config = &self.shared.config;
         self.defrag.is_none()
+            && !self.exchanging
             && self.waiting_since.is_some_and(|since| {
                 self.waiting_ops >= config.backend_batch_limit
                     || since.elapsed() >= config.backend_batch_interval
@@ -273,7 +305,7 @@ impl Backend {
     }
 
     fn fold_unless_copying(&mut self) -> bolt::Result<()> {
-        if self.defrag.is_none() { self.fold() } else { Ok(()) }
+        if self.defrag.is_none() && !self.exchanging { self.fold() } else { Ok(()) }
     }
 
     /// Writes all that waits in one transaction of the file, and lets readers use it from there.

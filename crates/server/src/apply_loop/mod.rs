@@ -4,24 +4,29 @@
 //! to the backend, answer the proposers. In that order, so that whoever is answered finds its write in
 //! whatever it asks for next, and no watcher created afterwards is told of it again.
 
+mod conf_change;
+mod install;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use apply::{ApplyError, Command, Effects, Fatal, OpOutcome, Outcome, Request, State, TxnOutcome};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
-use membership::{Member, MemberChange, MemberId};
 use mvcc::{Answer, ChangeKind, IndexCompactionState, MvccError};
 use proto::etcdserverpb::alarm_request::AlarmAction;
-use raft::{ConfChangeType, ConfChangeV2, ConfState, Entry, EntryKind};
+use raft::{ConfState, Entry, EntryKind, Snapshot};
 use tokio::runtime::Handle;
+
+pub use install::Installed;
+use install::Installing;
 
 use crate::backend::{Applied, BackendInput, Batch, Bucket, SCHEDULED_COMPACT, Write};
 use crate::error::Error;
 use crate::handle::Server;
 use crate::quota;
 use crate::replicate::RaftInput;
-use crate::shared::{Shared, StopReason};
+use crate::shared::{Flow, Shared};
 use crate::v2_store;
 
 /// Entries applied before their view is published: bounds how long the first of them waits.
@@ -40,6 +45,8 @@ const ENTRY_OVERHEAD_BYTES: usize = 32;
 pub enum ApplyInput {
     /// Committed entries, in order and without a gap.
     Entries(Vec<Entry>),
+    /// A snapshot from the leader: its file is there, and the log begins behind it.
+    Snapshot(Box<Snapshot>),
     Stop,
 }
 
@@ -51,7 +58,7 @@ pub struct ApplyLoop {
     to_raft: Sender<RaftInput>,
     runtime: Handle,
     conf_state: ConfState,
-    /// The state holds everything up to here; entries before it only bring configuration changes.
+    /// The state holds everything up to here.
     applied: Applied,
     /// Index of the last snapshot record in the log.
     snapshot_index: u64,
@@ -62,6 +69,8 @@ pub struct ApplyLoop {
     answers: Vec<(u64, Result<Outcome, Error>)>,
     /// Bytes of entries applied since raft was told.
     untold_bytes: usize,
+    /// A snapshot that the backend thread is installing: nothing is applied meanwhile.
+    installing: Option<Installing>,
 }
 
 impl ApplyLoop {
@@ -87,29 +96,82 @@ impl ApplyLoop {
             index_compaction: IndexCompactionState::Unfinished,
             answers: Vec::new(),
             untold_bytes: 0,
+            installing: None,
         }
     }
 
     /// Runs until told to stop. A broken invariant ends it and the member.
     pub fn run(mut self) {
-        while let Some(ApplyInput::Entries(mut entries)) = self.next_input() {
-            let mut stop = false;
-            while entries.len() < ENTRIES_PER_BATCH {
-                match self.inputs.try_recv() {
-                    Ok(ApplyInput::Entries(more)) => entries.extend(more),
-                    Ok(ApplyInput::Stop) => {
-                        stop = true;
-                        break;
+        loop {
+            let input = match self.installing.take() {
+                None => match self.next_input() {
+                    Some(input) => input,
+                    None => return,
+                },
+                Some(installing) => {
+                    let Some(installed) = installing.wait() else { return };
+                    if self.take_over(installing, installed) == Flow::Stop {
+                        return;
                     }
-                    Err(_) => break,
+                    continue;
                 }
-            }
-            if let Err(error) = self.apply_batch(entries) {
-                self.shared.fail(format!("apply: {error}"));
+            };
+            if self.turn(Some(input)) == Flow::Stop {
                 return;
             }
-            if stop {
-                break;
+        }
+    }
+
+    /// Applies what waits, `first` before all else. Does not wait.
+    pub fn turn(&mut self, first: Option<ApplyInput>) -> Flow {
+        if let Some(installing) = self.installing.take() {
+            match installing.look() {
+                Ok(None) => {
+                    self.installing = Some(installing);
+                    return Flow::Continue;
+                }
+                Ok(Some(installed)) => return self.take_over(installing, installed),
+                Err(()) => return Flow::Stop,
+            }
+        }
+        let mut entries = Vec::new();
+        let mut next = first.or_else(|| self.inputs.try_recv().ok());
+        let mut flow = Flow::Continue;
+        let mut snapshot = None;
+        while let Some(input) = next.take() {
+            match input {
+                ApplyInput::Entries(more) if entries.is_empty() => entries = more,
+                ApplyInput::Entries(more) => entries.extend(more),
+                // What is committed behind it waits until it is installed.
+                ApplyInput::Snapshot(received) => {
+                    snapshot = Some(received);
+                    break;
+                }
+                ApplyInput::Stop => {
+                    flow = Flow::Stop;
+                    break;
+                }
+            }
+            if entries.len() < ENTRIES_PER_BATCH {
+                next = self.inputs.try_recv().ok();
+            }
+        }
+        if let Err(error) = self.apply_batch(entries) {
+            self.shared.fail(format!("apply: {error}"));
+            return Flow::Stop;
+        }
+        if let Some(snapshot) = snapshot {
+            self.begin_install(*snapshot);
+        }
+        flow
+    }
+
+    fn take_over(&mut self, installing: Installing, installed: Installed) -> Flow {
+        match self.finish_install(installing, installed) {
+            Ok(()) => Flow::Continue,
+            Err(error) => {
+                self.shared.fail(format!("install a snapshot from the leader: {error}"));
+                Flow::Stop
             }
         }
     }
@@ -138,42 +200,52 @@ impl ApplyLoop {
     }
 
     fn apply_batch(&mut self, entries: Vec<Entry>) -> Result<(), Fatal> {
-        let Some(last) = entries.last().map(|entry| entry.index.0) else { return Ok(()) };
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let term_before = self.applied.term;
         for entry in entries {
             self.untold_bytes += entry.data.len() + ENTRY_OVERHEAD_BYTES;
             self.apply_entry(entry)?;
         }
-        let still_replaying = last < self.applied.index;
-        self.publish(last)?;
-        // Until then the membership is older than the applied index: a snapshot record must not pair them.
-        if !still_replaying {
-            self.checkpoint_when_due();
+        self.publish()?;
+        if self.applied.term > term_before {
+            self.give_up_older_proposals();
         }
+        self.checkpoint_when_due();
         self.compact_index();
         Ok(())
     }
 
+    /// Whatever older leaders have left in the log stands before the first entry of this term. A proposal that
+    /// one of them was given and that is not answered by now is lost, or comes again by a message that is
+    /// still under way: who waits for it had better look again than wait for the time limit.
+    fn give_up_older_proposals(&self) {
+        let term = self.applied.term;
+        let lost = self.shared.waiters.answer_older(term, &Err(Error::TimeoutLeaderFailure));
+        if lost > 0 {
+            tracing::info!(term, proposals = lost, "gave up proposals that an earlier leader did not commit");
+        }
+    }
+
     fn apply_entry(&mut self, entry: Entry) -> Result<(), Fatal> {
         let position = Applied { index: entry.index.0, term: entry.term.0 };
-        let is_new = position.index > self.applied.index;
+        assert_eq!(position.index, self.applied.index + 1, "an entry was left out or applied twice");
         match entry.kind {
-            EntryKind::Normal if !is_new => {}
-            EntryKind::Normal if entry.data.is_empty() => self.note_new_term(position.term),
+            // Compat: a leader's first entry, or a configuration change that came at the wrong time.
+            EntryKind::Normal if entry.data.is_empty() => self.note_leading(position.term),
             EntryKind::Normal => self.apply_request(entry.data)?,
-            EntryKind::ConfChange | EntryKind::ConfChangeV2 => self.apply_conf_change(&entry, is_new)?,
+            EntryKind::ConfChange | EntryKind::ConfChangeV2 => self.apply_conf_change(&entry)?,
         }
-        if is_new {
-            assert_eq!(position.index, self.applied.index + 1, "an entry was left out or applied twice");
-            self.applied = position;
-        }
+        self.applied = position;
         Ok(())
     }
 
     /// The first entry of a leader's term: from here on its lessor decides when leases end.
-    fn note_new_term(&mut self, term: u64) {
+    fn note_leading(&mut self, term: u64) {
         // Looked at under the lock: a member that loses its leadership says so before it demotes the lessor.
         let mut lessor = self.shared.lessor.lock();
-        if self.shared.is_leader() && self.shared.raft.term() == term {
+        if self.shared.is_leader() && self.shared.raft.term() == term && !lessor.is_primary() {
             lessor.promote(self.shared.clock.now(), self.shared.config.election_timeout);
         }
     }
@@ -261,81 +333,9 @@ impl ApplyLoop {
         self.runtime.spawn(async move { server.raise_no_space().await });
     }
 
-    // --- membership ---
-
-    fn apply_conf_change(&mut self, entry: &Entry, is_new: bool) -> Result<(), Fatal> {
-        let malformed = |reason: String| Fatal::Command(apply::CommandError::Malformed(reason));
-        let change = match ConfChangeV2::from_entry(entry) {
-            Ok(Some(change)) => change,
-            Ok(None) => return Ok(()),
-            Err(error) => return Err(malformed(error.to_string())),
-        };
-        if let [single] = change.changes[..] {
-            let id = MemberId(single.node_id);
-            let context = &change.context[..];
-            let member_change = match single.change {
-                ConfChangeType::AddNode => MemberChange::from_add_context(context, false),
-                ConfChangeType::AddLearnerNode => MemberChange::from_add_context(context, true),
-                ConfChangeType::UpdateNode => MemberChange::from_update_context(context),
-                ConfChangeType::RemoveNode => Ok(MemberChange::Remove(id)),
-            };
-            let member_change = member_change.map_err(|error| malformed(error.to_string()))?;
-            if is_new {
-                self.change_members(id, member_change);
-            }
-        }
-        self.conf_state = self.change_raft_configuration(change)?;
-        // The file already has the configuration that later entries made.
-        self.conf_state_changed |= is_new;
-        Ok(())
-    }
-
-    fn change_members(&mut self, id: MemberId, change: MemberChange) {
-        let known = self.state.cluster.validate(&change, self.shared.config.max_learners);
-        if let Err(reason) = known {
-            tracing::warn!(%reason, member_id = %id, "a committed membership change does not apply");
-            return;
-        }
-        match &change {
-            MemberChange::Add(member) => self.log_added(member),
-            MemberChange::Remove(removed) if *removed == self.shared.member_id => {
-                tracing::warn!("the member has been permanently removed from the cluster");
-                self.shared.stop_with(StopReason::Removed);
-            }
-            MemberChange::Remove(_) | MemberChange::Promote(_) | MemberChange::UpdatePeerUrls { .. } => {}
-        }
-        let writes = self.state.cluster.apply(change);
-        self.state.note_membership(writes);
-    }
-
-    fn log_added(&self, member: &Member) {
-        tracing::info!(
-            cluster_id = %self.shared.cluster_id,
-            local_member_id = %self.shared.member_id,
-            added_peer_id = %member.id,
-            added_peer_peer_urls = ?member.peer_urls,
-            added_peer_is_learner = member.is_learner,
-            "added member"
-        );
-    }
-
-    fn change_raft_configuration(&self, change: ConfChangeV2) -> Result<ConfState, Fatal> {
-        let (reply, configured) = crossbeam_channel::bounded(1);
-        if self.to_raft.send(RaftInput::ConfChange { change, reply }).is_err() {
-            return Ok(self.conf_state.clone());
-        }
-        match configured.recv() {
-            Ok(Ok(conf_state)) => Ok(conf_state),
-            Ok(Err(error)) => Err(Fatal::Command(apply::CommandError::Malformed(error.to_string()))),
-            // The raft thread has stopped, and with it the member.
-            Err(_) => Ok(self.conf_state.clone()),
-        }
-    }
-
     // --- effects ---
 
-    /// `last` is the batch's last entry; after a restart the file may already hold later ones.
-    fn publish(&mut self, last: u64) -> Result<(), Fatal> {
+    fn publish(&mut self) -> Result<(), Fatal> {
         let chunk = self.state.store.publish();
         let effects = self.state.take_effects();
         if effects.compaction.is_some() {
@@ -362,7 +362,7 @@ impl ApplyLoop {
             self.shared.waiters.answer(id, answer);
         }
         self.shared.apply_waiters.reached(self.applied.index);
-        self.tell_raft(last, configured);
+        self.tell_raft(configured);
         self.note_metrics(view.revision().to_wire(), view.key_count());
         Ok(())
     }
@@ -370,13 +370,14 @@ impl ApplyLoop {
     /// Raft hands out more once it knows what is applied, and has room for four times this much before that:
     /// so it is told now and then, not woken for every batch. It waits for a configuration change, though, and
     /// without a leader for whatever must be applied before it may ask for an election.
-    fn tell_raft(&mut self, index: u64, configured: bool) {
+    fn tell_raft(&mut self, configured: bool) {
         let is_awaited = configured || self.shared.raft.leader().is_none();
         if !is_awaited && self.untold_bytes < UNTOLD_BYTES_MAX {
             return;
         }
         self.untold_bytes = 0;
-        self.to_raft.send(RaftInput::Applied { index, conf_state: self.conf_state.clone() }).ok();
+        let (index, conf_state) = (self.applied.index, self.conf_state.clone());
+        self.to_raft.send(RaftInput::Applied { index, conf_state }).ok();
     }
 
     fn publish_side_state(&self, effects: &Effects) {
@@ -384,8 +385,7 @@ impl ApplyLoop {
             self.shared.alarms.store(Arc::new(self.state.alarms.clone()));
         }
         if effects.cluster_changed {
-            self.shared.cluster.store(Arc::new(self.state.cluster.clone()));
-            self.shared.metrics.server.is_learner.set(i64::from(self.shared.is_learner()));
+            self.shared.publish_cluster(&self.state.cluster);
         }
         let put_bytes: usize = effects.changes.iter().map(put_bytes).sum();
         self.shared.metrics.mvcc.total_put_size.add(put_bytes as f64);

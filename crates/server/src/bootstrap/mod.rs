@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use apply::{Alarms, State};
+use apply::State;
 use bolt::Db;
 use bytes::Bytes;
 use disk::{Disk, OpenMode};
-use lease::{CheckpointPolicy, Lessor};
-use membership::{Attributes, Cluster, ClusterId, Member, MemberChange, MemberId, Version};
-use mvcc::{CompactionPlan, CompactionsOnFile, Store, compact_revision_from_bytes};
+use lease::Lessor;
+use membership::{Attributes, ClusterId, Member, MemberChange, MemberId, Version};
+use mvcc::{CompactionPlan, Store};
 use prost::Message;
 use proto::walpb;
 use raft::{
@@ -29,11 +29,9 @@ use raft::{
 use wal::{Presence, SnapshotRecord, Wal};
 
 use crate::apply_loop::Start;
-use crate::backend::{self, Applied, Bucket, FileSource};
+use crate::backend::{self, Applied, FileSource};
 use crate::config::{ClusterState, Config};
-
-/// The newest layout of the file that this release reads.
-const STORAGE_VERSION_MAX: Version = Version::new(3, 7);
+use crate::restore::{self, Parts};
 
 /// Bytes of proposals that may wait for the disk. Full: "too many requests", so that a stalled disk does not
 /// fill the memory.
@@ -437,27 +435,19 @@ impl Dir<'_> {
         cluster_id: ClusterId,
         log: LogState,
     ) -> Result<Booted> {
-        let file = |error| self.file_error(error);
         let tx = db.begin_read();
-        let storage_version = backend::storage_version(&tx).map_err(file)?;
-        if let Some(version) = storage_version.filter(|version| *version > STORAGE_VERSION_MAX) {
-            return Err(BootError::Data(format!(
-                "{} is of storage version {version}; this release reads up to {STORAGE_VERSION_MAX}: \
-                 downgrade it with the release that wrote it",
-                self.db_path.display()
-            )));
-        }
-        self.refuse_auth(&tx)?;
-        let applied = backend::applied(&tx).map_err(file)?;
+        let mut parts = restore::parts(&tx, &self.db_path, self.config).map_err(BootError::Data)?;
+        let applied = backend::applied(&tx).map_err(|error| self.file_error(error))?;
         self.refuse_shortened_log(applied, &log)?;
-        let cluster = self.restore_cluster(&tx)?;
-        let alarms = self.restore_alarms(&tx)?;
-        let mut lessor = self.restore_lessor(&tx)?;
-        let (store, unfinished_compaction) = self.restore_store(tx, &mut lessor)?;
-        let conf_state = log.conf_state();
+        let (store, unfinished_compaction) = self.restore_store(tx, &mut parts)?;
+        let conf_state = match parts.cluster.members().next() {
+            Some(_) => restore::conf_state_of(&parts.cluster),
+            // Nothing of the log is in the file yet.
+            None => log.conf_state(),
+        };
         let snapshot_index = log.snapshot.as_ref().map_or(0, |record| record.index.0);
-        let hard_state = log.hard_state;
-        let node = self.raft_node(member_id, log)?;
+        let hard_state = log.hard_state_covering(applied);
+        let node = self.raft_node(member_id, log, conf_state.clone(), hard_state, applied)?;
         Ok(Booted {
             member_id,
             cluster_id,
@@ -465,10 +455,10 @@ impl Dir<'_> {
             db_path: self.db_path.clone(),
             wal,
             node,
-            state: State::new(store, alarms, cluster),
-            lessor: Some(lessor),
+            state: State::new(store, parts.alarms, parts.cluster),
+            lessor: Some(parts.lessor),
             unfinished_compaction,
-            storage_version,
+            storage_version: parts.storage_version,
             start: Start { conf_state, applied, snapshot_index },
             hard_state,
         })
@@ -490,94 +480,40 @@ impl Dir<'_> {
         )))
     }
 
-    /// This release has no users and roles: it would open to everyone what they protect.
-    fn refuse_auth(&self, tx: &bolt::ReadTx) -> Result<()> {
-        let pairs = backend::pairs(tx, Bucket::Auth).map_err(|error| self.file_error(error))?;
-        if pairs.iter().any(|(key, value)| *key == b"authEnabled" && *value == [1]) {
-            return Err(BootError::Data(format!(
-                "{} has authentication enabled, which this release does not support",
-                self.db_path.display()
-            )));
-        }
-        Ok(())
-    }
-
-    fn restore_cluster(&self, tx: &bolt::ReadTx) -> Result<Cluster> {
-        let mut records = Vec::new();
-        let buckets = [
-            (Bucket::Members, membership::Bucket::Members),
-            (Bucket::MembersRemoved, membership::Bucket::MembersRemoved),
-            (Bucket::Cluster, membership::Bucket::Cluster),
-        ];
-        for (bucket, kind) in buckets {
-            let pairs = backend::pairs(tx, bucket).map_err(|error| self.file_error(error))?;
-            records.extend(pairs.into_iter().map(|(key, value)| (kind, key, value)));
-        }
-        Cluster::restore(records)
-            .map_err(|error| BootError::Data(format!("{}: {error}", self.db_path.display())))
-    }
-
-    fn restore_alarms(&self, tx: &bolt::ReadTx) -> Result<Alarms> {
-        let pairs = backend::pairs(tx, Bucket::Alarm).map_err(|error| self.file_error(error))?;
-        Alarms::restore(pairs.into_iter().map(|(key, _)| key))
-            .map_err(|error| BootError::Data(format!("{}: read alarm: {error}", self.db_path.display())))
-    }
-
-    fn restore_lessor(&self, tx: &bolt::ReadTx) -> Result<Lessor> {
-        let config = lease::Config::for_election_timeout(self.config.election_timeout, CheckpointPolicy::Off);
-        let pairs = backend::pairs(tx, Bucket::Lease).map_err(|error| self.file_error(error))?;
-        let records: std::result::Result<Vec<_>, _> =
-            pairs.into_iter().map(|(key, value)| lease::Record::decode(key, value)).collect();
-        let records = records
-            .map_err(|error| BootError::Data(format!("{}: read lease: {error}", self.db_path.display())))?;
-        Ok(Lessor::restore(config, records))
-    }
-
-    fn restore_store(
-        &self,
-        tx: bolt::ReadTx,
-        lessor: &mut Lessor,
-    ) -> Result<(Store, Option<CompactionPlan>)> {
-        let file = |error| self.file_error(error);
-        let revision_at = |key: &[u8]| {
-            backend::meta(&tx, key).map(|value| value.and_then(compact_revision_from_bytes)).map_err(file)
-        };
-        let compactions = CompactionsOnFile {
-            scheduled: revision_at(backend::SCHEDULED_COMPACT)?,
-            finished: revision_at(backend::FINISHED_COMPACT)?,
-        };
-        let source = Arc::new(FileSource::new(tx.clone()).map_err(file)?);
+    fn restore_store(&self, tx: bolt::ReadTx, parts: &mut Parts) -> Result<(Store, Option<CompactionPlan>)> {
+        let source = Arc::new(FileSource::new(tx).map_err(|error| self.file_error(error))?);
         let mut lost = 0_u64;
-        let restored = Store::restore(source, compactions, &mut |key, id| {
-            if lessor.attach(lease::LeaseId(id.0), Bytes::copy_from_slice(key)).is_err() {
-                lost += 1;
-            }
-        });
+        let restored =
+            Store::restore(source, parts.compactions, &mut restore::attach_to(&mut parts.lessor, &mut lost));
         let restored =
             restored.map_err(|error| BootError::Data(format!("{}: {error}", self.db_path.display())))?;
-        if lost > 0 {
-            tracing::warn!(keys = lost, "keys name leases that do not exist");
-        }
+        restore::warn_of_lost_leases(lost);
         tracing::info!(current_rev = restored.store.revision().get(), "kvstore restored");
         Ok((restored.store, restored.resumed))
     }
 
-    fn raft_node(&self, member_id: MemberId, log: LogState) -> Result<RawNode<MemoryStorage>> {
-        let conf_state = log.conf_state();
-        let applied = log.snapshot.as_ref().map_or(Index::ZERO, |record| record.index);
+    /// Raft goes on behind what the file holds: those entries are not handed out again.
+    fn raft_node(
+        &self,
+        member_id: MemberId,
+        log: LogState,
+        conf_state: ConfState,
+        hard_state: HardState,
+        applied: Applied,
+    ) -> Result<RawNode<MemoryStorage>> {
         let mut storage = MemoryStorage::with_conf_state(conf_state.clone());
         if let Some(record) = &log.snapshot {
             let metadata = SnapshotMetadata { conf_state, index: record.index, term: record.term };
             let snapshot = raft::Snapshot { data: Bytes::new(), metadata };
             storage.apply_snapshot(snapshot).map_err(|error| BootError::Data(error.to_string()))?;
         }
-        storage.set_hard_state(log.hard_state);
+        storage.set_hard_state(hard_state);
         storage.append(&log.entries);
         let config = raft::Config {
             election_ticks: self.config.election_ticks(),
             pre_vote: self.config.pre_vote,
             max_uncommitted_bytes: UNCOMMITTED_BYTES_MAX,
-            applied,
+            applied: Index(applied.index),
             ..raft::Config::new(member_id.0)
         };
         RawNode::new(config, storage).map_err(|error| BootError::Data(format!("start raft: {error}")))
@@ -622,6 +558,11 @@ impl LogState {
     fn last_index(&self) -> Index {
         let snapshot = self.snapshot.as_ref().map_or(Index::ZERO, |record| record.index);
         self.entries.last().map_or(snapshot, |entry| entry.index)
+    }
+
+    /// A commit index is not synced by itself, so a crash may have lost what the file proves to be committed.
+    fn hard_state_covering(&self, applied: Applied) -> HardState {
+        HardState { commit: self.hard_state.commit.max(Index(applied.index)), ..self.hard_state }
     }
 
     fn conf_state(&self) -> ConfState {
