@@ -64,7 +64,7 @@ impl ConfState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conf_change::ConfChange;
+    use crate::conf_change::{ConfChange, ConfChangeSingle, ConfChangeType};
 
     #[test]
     fn a_change_leads_to_the_next_configuration_or_is_refused() {
@@ -80,5 +80,29 @@ mod tests {
             ConfState::default().after(&ConfChange::add_node(7).into()),
             Ok(ConfState::of_voters([7]))
         );
+    }
+
+    #[test]
+    fn a_joint_configuration_is_entered_and_left() {
+        let single = |change, node_id| ConfChangeSingle { change, node_id };
+        let three = ConfState::of_voters([1, 2, 3]);
+        let change = ConfChangeV2 {
+            changes: vec![single(ConfChangeType::AddLearnerNode, 3), single(ConfChangeType::AddNode, 4)],
+            ..ConfChangeV2::default()
+        };
+        let joint = ConfState {
+            voters: vec![1, 2, 4],
+            voters_outgoing: vec![1, 2, 3],
+            learners_next: vec![3],
+            auto_leave: true,
+            ..ConfState::default()
+        };
+        assert_eq!(three.after(&change), Ok(joint.clone()));
+        assert_eq!(joint.after(&change), Err(ConfChangeError::AlreadyJoint));
+        let left = ConfState { learners: vec![3], ..ConfState::of_voters([1, 2, 4]) };
+        assert_eq!(joint.after(&ConfChangeV2::leave_joint()), Ok(left.clone()));
+        assert_eq!(left.after(&ConfChangeV2::leave_joint()), Err(ConfChangeError::NotJoint));
+        let contradiction = ConfState { learners: vec![1], ..three };
+        assert!(contradiction.after(&change).is_err());
     }
 }

@@ -13,6 +13,7 @@ use crate::error::{ConfChangeError, Malformed, StartError, StepError};
 use crate::hard_state::{HardState, Role, SoftState};
 use crate::message::{Message, MessageType};
 use crate::position::{Index, NodeId, Term};
+use crate::progress::Progress;
 use crate::ready::{Persist, PersistAck, Ready, StableAt, Synced};
 use crate::snapshot::SnapshotStatus;
 use crate::status::{BasicStatus, Status};
@@ -317,6 +318,15 @@ impl<S: Storage> RawNode<S> {
             Role::Follower | Role::PreCandidate | Role::Candidate => Default::default(),
         };
         Status { basic, config: self.raft.tracker.config.clone(), progress }
+    }
+
+    /// What this member, while it leads, knows about member `id`, itself included. `None` when it does not
+    /// lead, or when nobody has that id. Costs one look-up, where [`RawNode::status`] copies everybody's.
+    pub fn progress(&self, id: NodeId) -> Option<&Progress> {
+        match self.raft.soft_state().role {
+            Role::Leader => self.raft.tracker.progress.get(&id),
+            Role::Follower | Role::PreCandidate | Role::Candidate => None,
+        }
     }
 
     /// The membership in force here.

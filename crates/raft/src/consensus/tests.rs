@@ -607,6 +607,27 @@ fn a_follower_behind_the_compaction_gets_a_snapshot() {
 }
 
 #[test]
+fn only_a_leader_knows_the_progress_of_others() {
+    let mut cluster = Cluster::led(3);
+    cluster.node(1).propose_conf_change(&ConfChange::add_learner(9)).unwrap();
+    cluster.settle();
+    let known = |cluster: &Cluster, at: NodeId, id| {
+        let progress = cluster.nodes[&at].progress(id)?;
+        Some((progress.matched.0, progress.is_learner, progress.recent_active))
+    };
+    assert_eq!(known(&cluster, 1, 1), Some((2, false, true)));
+    assert_eq!(known(&cluster, 1, 3), Some((2, false, true)));
+    assert_eq!(known(&cluster, 1, 9), Some((0, true, true)), "counts as active until the next check");
+    assert_eq!(known(&cluster, 1, 7), None);
+    assert_eq!(known(&cluster, 3, 1), None);
+    cluster.cut = vec![3];
+    cluster.propose(1, "x");
+    cluster.tick(1, 20);
+    assert_eq!(known(&cluster, 1, 3), Some((2, false, false)));
+    assert_eq!(known(&cluster, 1, 2), Some((3, false, true)));
+}
+
+#[test]
 fn a_failed_snapshot_is_sent_again() {
     let mut cluster = Cluster::led(2);
     cluster.propose(1, "a");
