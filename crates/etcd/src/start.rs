@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::{BindError, Edge};
 use disk::{Disk, RealDisk};
-use server::{Config, Member, Metrics, NoNetwork, Server, StopReason};
+use server::{Config, Environment, Member, Metrics, Server, StopReason};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinError;
@@ -127,8 +127,8 @@ async fn start(config: Config) -> Member {
         true => Arc::new(UnsyncedDisk(RealDisk)),
         false => Arc::new(RealDisk),
     };
-    let network = Arc::new(NoNetwork);
-    let starting = move || Member::start(config, disk, network, Metrics::new(), &runtime);
+    let environment = Environment { disk, ..Environment::default() };
+    let starting = move || Member::start(config, environment, &runtime);
     match tokio::task::spawn_blocking(starting).await {
         Ok(Ok(member)) => member,
         Ok(Err(error)) => {

@@ -329,6 +329,12 @@ impl<S: Storage> RawNode<S> {
         }
     }
 
+    /// While true, a leader replaces a configuration change that is proposed by an empty entry: an earlier one
+    /// is in its log and not yet applied. Drivers that would rather wait can look first.
+    pub fn has_pending_conf_change(&self) -> bool {
+        self.raft.has_pending_conf_change()
+    }
+
     /// The membership in force here.
     pub fn configuration(&self) -> &Configuration {
         &self.raft.tracker.config

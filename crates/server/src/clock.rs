@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lease::Now;
+
+/// What a simulated wall clock begins with, since 1970.
+const SIMULATED_EPOCH: Duration = Duration::from_secs(1_700_000_000);
 
 /// Time as the member's threads see it. Clones show the same time.
 #[derive(Clone)]
@@ -52,6 +55,14 @@ impl Clock {
         match &self.source {
             Source::Machine { start } => start.elapsed(),
             Source::Simulated(nanos) => Duration::from_nanos(nanos.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// The wall clock since 1970, for ids and for what people read.
+    pub fn unix_time(&self) -> Duration {
+        match &self.source {
+            Source::Machine { .. } => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            Source::Simulated(_) => SIMULATED_EPOCH + self.elapsed(),
         }
     }
 

@@ -51,6 +51,11 @@ pub enum Error {
     /// Leadership cannot go to that member.
     BadLeaderTransferee,
     TimeoutLeaderTransfer,
+    WrongDowngradeVersionFormat,
+    /// A downgrade goes one minor release down.
+    InvalidDowngradeTargetVersion,
+    ClusterVersionUnavailable,
+    DowngradeInProcess,
     /// A request of a kind that this build never proposes was found in the log.
     UnknownMethod,
 }
@@ -97,6 +102,10 @@ impl fmt::Display for Error {
                 "etcdserver: re-configuration failed due to not enough started members"
             }
             Error::BadLeaderTransferee => "etcdserver: bad leader transferee",
+            Error::WrongDowngradeVersionFormat => "etcdserver: wrong downgrade target version format",
+            Error::InvalidDowngradeTargetVersion => "etcdserver: invalid downgrade target version",
+            Error::ClusterVersionUnavailable => "etcdserver: cluster version not found during downgrade",
+            Error::DowngradeInProcess => "etcdserver: cluster has a downgrade job in progress",
             Error::TimeoutLeaderTransfer => "etcdserver: request timed out, leader transfer took too long",
             Error::UnknownMethod => "etcdserver: unknown method",
         })

@@ -1,7 +1,7 @@
 //! What the member's threads and its callers share.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use apply::{Alarms, Outcome};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -186,9 +186,4 @@ impl Shared {
 pub enum Flow {
     Continue,
     Stop,
-}
-
-/// The wall clock, for ids and for what people read.
-pub fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -73,10 +73,14 @@ impl<S: Storage> Raft<S> {
         Ok(())
     }
 
+    pub fn has_pending_conf_change(&self) -> bool {
+        self.pending_conf_index > self.log.applied()
+    }
+
     /// One change at a time, and a joint configuration is left before it is changed. Best effort: what is
     /// in force here may be older than what is in the log.
     fn admits(&self, change: &ConfChangeV2) -> bool {
-        let already_pending = self.pending_conf_index > self.log.applied();
+        let already_pending = self.has_pending_conf_change();
         let is_joint = self.tracker.config.voters.is_joint();
         let leaves_joint = change.changes.is_empty();
         !already_pending && is_joint == leaves_joint

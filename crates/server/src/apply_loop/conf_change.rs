@@ -47,6 +47,7 @@ impl ApplyLoop {
             }
         };
         self.tell_raft_configuration(change);
+        self.applied_conf_change = true;
         if id != 0 {
             self.answers.push((id, answer));
         }

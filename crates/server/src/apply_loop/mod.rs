@@ -64,6 +64,8 @@ pub struct ApplyLoop {
     snapshot_index: u64,
     /// Set by a configuration change since the last batch.
     conf_state_changed: bool,
+    /// Set by such a change also when it was refused: raft lets no other in before it knows.
+    applied_conf_change: bool,
     /// Whether the index still holds what compactions have dropped.
     index_compaction: IndexCompactionState,
     answers: Vec<(u64, Result<Outcome, Error>)>,
@@ -92,6 +94,7 @@ impl ApplyLoop {
             applied: start.applied,
             snapshot_index: start.snapshot_index,
             conf_state_changed: false,
+            applied_conf_change: false,
             // One that a restart interrupted; without such the first slice finds nothing to do.
             index_compaction: IndexCompactionState::Unfinished,
             answers: Vec::new(),
@@ -362,7 +365,8 @@ impl ApplyLoop {
             self.shared.waiters.answer(id, answer);
         }
         self.shared.apply_waiters.reached(self.applied.index);
-        self.tell_raft(configured);
+        let has_changed = std::mem::take(&mut self.applied_conf_change);
+        self.tell_raft(has_changed);
         self.note_metrics(view.revision().to_wire(), view.key_count());
         Ok(())
     }
@@ -370,8 +374,8 @@ impl ApplyLoop {
     /// Raft hands out more once it knows what is applied, and has room for four times this much before that:
     /// so it is told now and then, not woken for every batch. It waits for a configuration change, though, and
     /// without a leader for whatever must be applied before it may ask for an election.
-    fn tell_raft(&mut self, configured: bool) {
-        let is_awaited = configured || self.shared.raft.leader().is_none();
+    fn tell_raft(&mut self, applied_conf_change: bool) {
+        let is_awaited = applied_conf_change || self.shared.raft.leader().is_none();
         if !is_awaited && self.untold_bytes < UNTOLD_BYTES_MAX {
             return;
         }

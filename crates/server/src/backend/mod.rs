@@ -36,7 +36,7 @@ pub(crate) use source::FileSource;
 use crate::apply_loop::Installed;
 use crate::error::Error;
 use crate::log_writer::LogInput;
-use crate::shared::Shared;
+use crate::shared::{Flow, Shared};
 use compaction::Compaction;
 use defrag::Defrag;
 use schema::{Buckets, CONF_STATE, CONSISTENT_INDEX, TERM, conf_state_json};
@@ -106,7 +106,7 @@ pub struct Backend {
     /// Single puts and deletes in `waiting`.
     waiting_ops: usize,
     /// When the first of `waiting` came.
-    waiting_since: Option<Instant>,
+    waiting_since: Option<Duration>,
     /// Records up to here are in the file.
     folded: Option<RevisionPair>,
     compaction: Option<Compaction>,
@@ -118,6 +118,7 @@ pub struct Backend {
     deferred: Vec<BackendInput>,
     /// Between an installation and the word that the apply thread has read the new file.
     exchanging: bool,
+    failed: bool,
 }
 
 impl Backend {
@@ -149,14 +150,25 @@ impl Backend {
             defrag: None,
             deferred: Vec::new(),
             exchanging: false,
+            failed: false,
         }
     }
 
     /// Runs until told to stop. An error of the file ends it and the member.
     pub fn run(mut self) {
-        self.note_sizes();
-        if let Err(error) = self.run_until_stopped() {
-            self.shared.fail(format!("database file {}: {error}", self.path.display()));
+        self.begin();
+        loop {
+            let input = match self.next_input() {
+                Ok(input) => Some(input),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            if self.turn(input) == Flow::Stop {
+                break;
+            }
+        }
+        // After an error nothing may be written to the file any more, not even that it was closed.
+        if self.failed {
             return;
         }
         if let Err(error) = self.db.clone().close() {
@@ -164,24 +176,40 @@ impl Backend {
         }
     }
 
-    fn run_until_stopped(&mut self) -> bolt::Result<()> {
-        loop {
-            let input = self.next_input();
-            self.take_batches();
-            match input {
-                Ok(BackendInput::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(input) => self.handle(input)?,
-                Err(RecvTimeoutError::Timeout) => {}
+    /// What must happen before the first turn.
+    pub fn begin(&self) {
+        self.note_sizes();
+    }
+
+    /// Takes what waits, `first` before all else, and does what is due. Does not wait.
+    pub fn turn(&mut self, first: Option<BackendInput>) -> Flow {
+        let input = first.or_else(|| self.inputs.try_recv().ok());
+        // Behind the input: batches that were sent before it are there now.
+        self.take_batches();
+        self.work(input).unwrap_or_else(|error| {
+            self.failed = true;
+            self.shared.fail(format!("database file {}: {error}", self.path.display()));
+            Flow::Stop
+        })
+    }
+
+    fn work(&mut self, input: Option<BackendInput>) -> bolt::Result<Flow> {
+        match input {
+            Some(BackendInput::Stop) => {
+                self.abandon_defrag();
+                self.fold_unless_copying()?;
+                return Ok(Flow::Stop);
             }
-            self.finish_defrag_when_copied()?;
-            if self.fold_is_due() {
-                self.fold()?;
-            }
-            self.compact_when_due()?;
-            self.answer_compaction_waiters();
+            Some(input) => self.handle(input)?,
+            None => {}
         }
-        self.abandon_defrag();
-        self.fold()
+        self.finish_defrag_when_copied()?;
+        if self.fold_is_due() {
+            self.fold()?;
+        }
+        self.compact_when_due()?;
+        self.answer_compaction_waiters();
+        Ok(Flow::Continue)
     }
 
     /// Waits for an input, for the first batch, or until something is due. While batches wait for their fold,
@@ -218,7 +246,7 @@ impl Backend {
         let records = batch.chunk.as_ref().map_or(0, |chunk| chunk.records().len());
         self.waiting_ops += records + batch.writes.len();
         self.waiting.push(batch);
-        self.waiting_since.get_or_insert_with(Instant::now);
+        self.waiting_since.get_or_insert_with(|| self.shared.clock.elapsed());
     }
 
     fn time_to_next_task(&self) -> Duration {
@@ -228,8 +256,9 @@ impl Backend {
             return COPYING;
         }
         let interval = self.shared.config.backend_batch_interval;
-        let fold = self.waiting_since.map_or(IDLE, |since| interval.saturating_sub(since.elapsed()));
         let now = self.shared.clock.elapsed();
+        let fold =
+            self.waiting_since.map_or(IDLE, |since| interval.saturating_sub(now.saturating_sub(since)));
         let slice =
             self.compaction.as_ref().map_or(IDLE, |compaction| compaction.next_slice.saturating_sub(now));
         fold.min(slice)
@@ -251,7 +280,7 @@ impl Backend {
                 let applied = self.waiting.last().map_or(Applied::default(), |batch| batch.applied);
                 let writes = vec![write];
                 self.waiting.push(Batch { chunk: None, writes, applied, conf_state: None, compaction: None });
-                self.waiting_since.get_or_insert_with(Instant::now);
+                self.waiting_since.get_or_insert_with(|| self.shared.clock.elapsed());
             }
             BackendInput::AwaitCompaction(done) => {
                 self.compaction_waiters.push(done);
@@ -300,7 +329,7 @@ impl Backend {
             && !self.exchanging
             && self.waiting_since.is_some_and(|since| {
                 self.waiting_ops >= config.backend_batch_limit
-                    || since.elapsed() >= config.backend_batch_interval
+                    || self.shared.clock.elapsed().saturating_sub(since) >= config.backend_batch_interval
             })
     }
 

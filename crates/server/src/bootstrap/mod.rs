@@ -2,46 +2,45 @@
 //!
 //! | log | file | what happens |
 //! |---|---|---|
-//! | absent or unborn | absent, unborn or empty | a new member; what a power cut left of an earlier first start is discarded |
+//! | absent or unborn | absent, unborn or empty | a new member, of a new cluster ([`new_cluster`]) or of one that is there ([`join`]); what a power cut left of an earlier first start is discarded |
 //! | absent or unborn | holds applied entries | refused: the log of this member is missing |
 //! | present, from its first entry | absent or unborn | the file is made anew from the log |
 //! | present, from a snapshot on | older than the snapshot | `<index>.snap.db` takes its place, or refused |
-//! | present | as new as the snapshot or newer | the log's entries are replayed |
+//! | present | as new as the snapshot or newer | the log's entries are replayed ([`restart`]) |
+//! | present | any, with `--force-new-cluster` | as above, then all other members leave ([`restart`]) |
+
+mod database;
+mod join;
+mod new_cluster;
+mod restart;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
 
 use apply::State;
 use bolt::Db;
 use bytes::Bytes;
-use disk::{Disk, OpenMode};
+use disk::Disk;
 use lease::Lessor;
-use membership::{Attributes, ClusterId, Member, MemberChange, MemberId, Version};
+use membership::{ClusterId, MemberId, Version};
 use mvcc::{CompactionPlan, Store};
 use prost::Message;
 use proto::walpb;
-use raft::{
-    ConfChange, ConfState, Entry, EntryId, HardState, Index, MemoryStorage, RawNode, SnapshotMetadata, Term,
-};
+use raft::{ConfState, Entry, EntryId, HardState, Index, MemoryStorage, RawNode, SnapshotMetadata};
+use tokio::runtime::Handle;
 use wal::{Presence, SnapshotRecord, Wal};
 
 use crate::apply_loop::Start;
 use crate::backend::{self, Applied, FileSource};
 use crate::config::{ClusterState, Config};
+use crate::network::Network;
 use crate::restore::{self, Parts};
+use crate::start::Environment;
 
 /// Bytes of proposals that may wait for the disk. Full: "too many requests", so that a stalled disk does not
 /// fill the memory.
 const UNCOMMITTED_BYTES_MAX: u64 = 256 << 20;
-
-/// How long a file that another process holds is waited for, how often it is looked at, and when that is
-/// said.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(30);
-const LOCK_WAIT_QUIET: Duration = Duration::from_secs(1);
-const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// Everything a member starts with.
 pub struct Booted {
@@ -109,30 +108,74 @@ struct Dir<'a> {
     config: &'a Config,
     log: wal::Options,
     disk: Arc<dyn Disk>,
+    network: Arc<dyn Network>,
+    runtime: &'a Handle,
     wal_dir: PathBuf,
     snap_dir: PathBuf,
     db_path: PathBuf,
 }
 
-pub fn boot(config: &Config, log: wal::Options, disk: Arc<dyn Disk>) -> Result<Booted> {
+/// Asks other members where the table says so, and waits for them on `runtime`: call it where blocking is
+/// allowed.
+pub fn boot(config: &Config, environment: &Environment, runtime: &Handle) -> Result<Booted> {
     let snap_dir = config.snap_dir();
-    let dir = Dir { config, log, disk, wal_dir: config.wal_dir(), db_path: snap_dir.join("db"), snap_dir };
+    let dir = Dir {
+        config,
+        log: environment.log,
+        disk: environment.disk.clone(),
+        network: environment.network.clone(),
+        runtime,
+        wal_dir: config.wal_dir(),
+        db_path: snap_dir.join("db"),
+        snap_dir,
+    };
     dir.prepare()?;
     match wal::probe(dir.disk.as_ref(), &dir.wal_dir)? {
-        Presence::Absent => dir.start_new(),
+        Presence::Absent => dir.start_first(),
+        Presence::Unborn if dir.is_of_joined_member()? => dir.start_again(),
         Presence::Unborn => {
             tracing::warn!(
                 wal_dir = %dir.wal_dir.display(),
                 "discarding a write-ahead log that was never completely made, and so acknowledged nothing"
             );
             wal::discard_unborn(dir.disk.as_ref(), &dir.wal_dir)?;
-            dir.start_new()
+            dir.start_first()
         }
         Presence::Present => dir.start_again(),
     }
 }
 
 impl Dir<'_> {
+    fn start_first(&self) -> Result<Booted> {
+        match self.config.initial_cluster_state {
+            ClusterState::New => self.start_new(),
+            ClusterState::Existing => self.join(),
+        }
+    }
+
+    /// A member that joined a running cluster has an empty log until it hears from the others. It must not
+    /// take that for a new cluster's that was never completely made.
+    fn is_of_joined_member(&self) -> Result<bool> {
+        let Ok(log) = wal::read(self.disk.as_ref(), &self.wal_dir, EntryId::default()) else {
+            return Ok(false);
+        };
+        let Ok(metadata) = walpb::Metadata::decode(log.metadata) else { return Ok(false) };
+        if self.config.initial_cluster_state == ClusterState::Existing {
+            return Ok(true);
+        }
+        let members = self.initial_members()?;
+        let cluster_id = ClusterId::of(members.iter().map(|member| member.id));
+        Ok(metadata.cluster_id != cluster_id.0
+            || members.iter().all(|member| member.id.0 != metadata.node_id))
+    }
+
+    /// A log that belongs to this member of this cluster, with nothing in it.
+    fn create_log(&self, member_id: MemberId, cluster_id: ClusterId) -> Result<Wal> {
+        let metadata = walpb::Metadata { node_id: member_id.0, cluster_id: cluster_id.0 };
+        let metadata = Bytes::from(metadata.encode_to_vec());
+        Ok(Wal::create(self.disk.clone(), &self.wal_dir, metadata, self.log)?)
+    }
+
     /// Makes the directories and removes what earlier runs left half done.
     fn prepare(&self) -> Result<()> {
         let disk = self.disk.as_ref();
@@ -152,279 +195,12 @@ impl Dir<'_> {
         Ok(())
     }
 
-    // --- a new member ---
-
-    fn start_new(&self) -> Result<Booted> {
-        let config = self.config;
-        let members = self.initial_members()?;
-        let cluster_id = ClusterId::of(members.iter().map(|member| member.id));
-        let me = self.own_member(&members)?;
-        if config.initial_cluster_state == ClusterState::Existing {
-            return Err(BootError::Config(
-                "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs"
-                    .to_owned(),
-            ));
-        }
-        if members.len() > 1 {
-            return Err(BootError::Config(format!(
-                "--initial-cluster names {} members; this release runs one member alone",
-                members.len()
-            )));
-        }
-        self.refuse_file_without_log()?;
-        tracing::info!(local_member_id = %me, cluster_id = %cluster_id, "starting local member");
-        let metadata =
-            Bytes::from(walpb::Metadata { node_id: me.0, cluster_id: cluster_id.0 }.encode_to_vec());
-        let mut wal = Wal::create(self.disk.clone(), &self.wal_dir, metadata, self.log)?;
-        let entries = first_entries(&members);
-        let commit = entries.last().map_or(Index::ZERO, |entry| entry.index);
-        let hard_state = HardState { term: Term(1), vote: None, commit };
-        wal.append(Some(&hard_state), &entries)?;
-        wal.sync()?;
-        let db = self.open_db(FileAge::MayBeUnborn)?;
-        self.assemble(wal, db, me, cluster_id, LogState { hard_state, snapshot: None, entries })
-    }
-
-    /// The members that `--initial-cluster` names, each with the id that its URLs and the token give.
-    fn initial_members(&self) -> Result<Vec<Member>> {
-        let mut members: Vec<Member> = Vec::new();
-        for (name, url) in &self.config.initial_cluster {
-            match members.iter_mut().find(|member| member.attributes.name == *name) {
-                Some(member) => member.peer_urls.push(url.clone()),
-                None => members.push(Member {
-                    id: MemberId(0),
-                    peer_urls: vec![url.clone()],
-                    is_learner: false,
-                    attributes: Attributes { name: name.clone(), client_urls: Vec::new() },
-                }),
-            }
-        }
-        for member in &mut members {
-            member.peer_urls.sort();
-            member.id = MemberId::at_bootstrap(&member.peer_urls, &self.config.initial_cluster_token);
-        }
-        let mut urls: Vec<&String> = members.iter().flat_map(|member| &member.peer_urls).collect();
-        urls.sort();
-        if urls.windows(2).any(|pair| pair[0] == pair[1]) {
-            let cluster = self.initial_cluster_text();
-            return Err(BootError::Config(format!("initial cluster {cluster} has duplicate url")));
-        }
-        members.sort_by_key(|member| member.id);
-        Ok(members)
-    }
-
-    fn initial_cluster_text(&self) -> String {
-        let pairs: Vec<String> =
-            self.config.initial_cluster.iter().map(|(name, url)| format!("{name}={url}")).collect();
-        pairs.join(",")
-    }
-
-    fn own_member(&self, members: &[Member]) -> Result<MemberId> {
-        let name = &self.config.name;
-        let Some(me) = members.iter().find(|member| member.attributes.name == *name) else {
-            return Err(BootError::Config(format!(
-                "couldn't find local name {name:?} in the initial cluster configuration"
-            )));
-        };
-        let mut advertised = self.config.initial_advertise_peer_urls.clone();
-        advertised.sort();
-        let in_cluster = |url: &&String| !me.peer_urls.contains(url);
-        let in_advertised = |url: &&String| !advertised.contains(url);
-        let listed =
-            |urls: &[String]| urls.iter().map(|url| format!("{name}={url}")).collect::<Vec<_>>().join(",");
-        let missing_advertised: Vec<String> = me.peer_urls.iter().filter(in_advertised).cloned().collect();
-        if !missing_advertised.is_empty() {
-            return Err(BootError::Config(format!(
-                "--initial-cluster has {} but missing from --initial-advertise-peer-urls={}",
-                listed(&missing_advertised),
-                advertised.join(",")
-            )));
-        }
-        let missing_cluster: Vec<String> = advertised.iter().filter(in_cluster).cloned().collect();
-        if !missing_cluster.is_empty() {
-            return Err(BootError::Config(format!(
-                "--initial-advertise-peer-urls has {} but missing from --initial-cluster={}",
-                missing_cluster.join(","),
-                self.initial_cluster_text()
-            )));
-        }
-        Ok(me.id)
-    }
-
-    /// Nothing reaches the file before the log has it, so a file with applied entries had a log.
-    fn refuse_file_without_log(&self) -> Result<()> {
-        if !self.exists(&self.db_path)? {
-            return Ok(());
-        }
-        let db = match self.try_open_db() {
-            Err(bolt::Error::Unborn { .. }) => return Ok(()),
-            opened => opened.map_err(|error| self.file_error(error))?,
-        };
-        let applied = backend::applied(&db.begin_read()).map_err(|error| self.file_error(error))?;
-        if applied.index == 0 {
-            return Ok(());
-        }
-        Err(BootError::Data(format!(
-            "{} holds the state up to log index {}, but there is no write-ahead log in {}: \
-             restore the log's directory, or start with an empty --data-dir",
-            self.db_path.display(),
-            applied.index,
-            self.wal_dir.display()
-        )))
-    }
-
-    // --- a member that starts again ---
-
-    fn start_again(&self) -> Result<Booted> {
-        let snapshots = wal::valid_snapshots(self.disk.as_ref(), &self.wal_dir)?;
-        let snapshot = snapshots.into_iter().max_by_key(|record| record.index);
-        let from =
-            snapshot.as_ref().map_or(EntryId::default(), |record| EntryId::new(record.term, record.index));
-        let (wal, recovered) = Wal::open(self.disk.clone(), &self.wal_dir, from, self.log)?;
-        if let Some(repair) = &recovered.repair {
-            tracing::warn!(
-                segment = %repair.segment.display(),
-                offset = repair.offset,
-                copy = %repair.copy.display(),
-                "cut a torn record off the end of the write-ahead log"
-            );
-        }
-        let metadata = walpb::Metadata::decode(recovered.metadata.clone())
-            .map_err(|error| BootError::Data(format!("metadata of the write-ahead log: {error}")))?;
-        let db = self.open_db_for(from.index)?;
-        let log = LogState {
-            hard_state: recovered.hard_state,
-            snapshot: snapshot.filter(|record| record.index > Index::ZERO),
-            entries: recovered.entries,
-        };
-        tracing::info!(
-            local_member_id = format!("{:x}", metadata.node_id),
-            cluster_id = format!("{:x}", metadata.cluster_id),
-            commit_index = log.hard_state.commit.0,
-            "restarting local member"
-        );
-        self.assemble(wal, db, MemberId(metadata.node_id), ClusterId(metadata.cluster_id), log)
-    }
-
-    /// The file that goes with a log whose entries begin behind `snapshot`.
-    fn open_db_for(&self, snapshot: Index) -> Result<Db> {
-        // The log holds everything from its first entry on: the file can be made anew from it.
-        let age = if snapshot == Index::ZERO { FileAge::MayBeUnborn } else { FileAge::Old };
-        let received = self.snap_dir.join(format!("{:016x}.snap.db", snapshot.0));
-        if age == FileAge::Old && !self.exists(&self.db_path)? && !self.exists(&received)? {
-            return Err(self.snapshot_file_missing(snapshot));
-        }
-        let db = self.open_db(age)?;
-        let applied = backend::applied(&db.begin_read()).map_err(|error| self.file_error(error))?;
-        if applied.index >= snapshot.0 {
-            return Ok(db);
-        }
-        if !self.exists(&received)? {
-            return Err(self.snapshot_file_missing(snapshot));
-        }
-        tracing::info!(path = %received.display(), "taking over a received snapshot file");
-        drop(db);
-        self.disk
-            .rename(&received, &self.db_path)
-            .and_then(|()| self.disk.sync_dir(&self.snap_dir))
-            .map_err(io(format!("rename {}", received.display())))?;
-        self.open_db(FileAge::Old)
-    }
-
-    fn snapshot_file_missing(&self, snapshot: Index) -> BootError {
-        BootError::Data(format!(
-            "failed to find database snapshot file (snap: snapshot file doesn't exist): {} does not hold \
-             the state of the log's snapshot at index {}",
-            self.db_path.display(),
-            snapshot.0
-        ))
-    }
-
-    // --- both ---
-
     fn exists(&self, path: &Path) -> Result<bool> {
         self.disk.exists(path).map_err(io(format!("look for {}", path.display())))
     }
 
     fn file_error(&self, error: bolt::Error) -> BootError {
         BootError::File { path: self.db_path.clone(), error }
-    }
-
-    /// Another process that is just ending may still hold the file: that is waited for, with a word about
-    /// it, but not for ever.
-    fn try_open_db(&self) -> std::result::Result<Db, bolt::Error> {
-        let started = Instant::now();
-        let mut told = false;
-        loop {
-            match self.try_open_db_now() {
-                Err(bolt::Error::Locked) if started.elapsed() < LOCK_WAIT_MAX => {}
-                opened => return opened,
-            }
-            if !told && started.elapsed() > LOCK_WAIT_QUIET {
-                told = true;
-                tracing::warn!(
-                    path = %self.db_path.display(),
-                    "db file is locked by another process, possibly another etcd; waiting for it to end"
-                );
-            }
-            std::thread::sleep(LOCK_POLL);
-        }
-    }
-
-    fn try_open_db_now(&self) -> std::result::Result<Db, bolt::Error> {
-        let file = self
-            .disk
-            .open(&self.db_path, OpenMode::Create)
-            .map_err(|error| bolt::Error::Io { action: "open", error: Arc::new(error) })?;
-        Db::open(file, backend::options(self.config.unsafe_no_fsync))
-    }
-
-    fn open_db(&self, age: FileAge) -> Result<Db> {
-        let db = match self.try_open_db() {
-            Err(bolt::Error::Unborn { .. }) if age == FileAge::MayBeUnborn => {
-                tracing::warn!(
-                    path = %self.db_path.display(),
-                    "making the database file anew: it was never completely made"
-                );
-                self.disk
-                    .remove_file(&self.db_path)
-                    .map_err(io(format!("remove {}", self.db_path.display())))?;
-                self.try_open_db()
-            }
-            opened => opened,
-        };
-        let db = db.map_err(|error| self.file_error(error))?;
-        self.disk
-            .sync_dir(&self.snap_dir)
-            .map_err(io(format!("sync directory {}", self.snap_dir.display())))?;
-        let db = self.defragment_when_sparse(db)?;
-        backend::make_buckets(&db).map_err(|error| self.file_error(error))?;
-        Ok(db)
-    }
-
-    /// `--bootstrap-defrag-threshold-megabytes`.
-    fn defragment_when_sparse(&self, db: Db) -> Result<Db> {
-        let threshold = self.config.bootstrap_defrag_threshold_megabytes;
-        if threshold == 0 {
-            return Ok(db);
-        }
-        let stats = db.stats();
-        let free_megabytes = (stats.size_bytes() - stats.in_use_bytes()) >> 20;
-        if free_megabytes < threshold {
-            tracing::info!(free_megabytes, threshold, "Skipping defragmentation");
-            return Ok(db);
-        }
-        let copy = self.snap_dir.join("db.tmp.bootstrap");
-        let never = AtomicBool::new(false);
-        backend::copy_to(self.disk.as_ref(), &db.begin_read(), &copy, &never)
-            .map_err(|error| self.file_error(error))?;
-        drop(db);
-        self.disk
-            .rename(&copy, &self.db_path)
-            .and_then(|()| self.disk.sync_dir(&self.snap_dir))
-            .map_err(io(format!("rename {}", copy.display())))?;
-        tracing::info!(free_megabytes, "finished defragmenting directory");
-        self.try_open_db().map_err(|error| self.file_error(error))
     }
 
     fn assemble(
@@ -540,13 +316,6 @@ fn make_dir(disk: &dyn Disk, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a file may be one that a power cut left while it was being made.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum FileAge {
-    MayBeUnborn,
-    Old,
-}
-
 /// What the log says, newest snapshot first.
 struct LogState {
     hard_state: HardState,
@@ -568,18 +337,6 @@ impl LogState {
     fn conf_state(&self) -> ConfState {
         self.snapshot.as_ref().and_then(|record| record.conf_state.clone()).unwrap_or_default()
     }
-}
-
-/// The entries that make the first members, already committed: everyone starts with the same.
-fn first_entries(members: &[Member]) -> Vec<Entry> {
-    let entry = |(at, member): (usize, &Member)| {
-        let change = ConfChange {
-            context: Bytes::from(MemberChange::context(member)),
-            ..ConfChange::add_node(member.id.0)
-        };
-        Entry { term: Term(1), index: Index(at as u64 + 1), ..change.to_entry() }
-    };
-    members.iter().enumerate().map(entry).collect()
 }
 
 impl Booted {

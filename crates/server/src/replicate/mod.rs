@@ -17,18 +17,21 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use membership::MemberId;
 use raft::{
-    ConfChangeV2, ConfState, Index, MemoryStorage, Message, MessageType, PersistAck, RawNode, ReadState,
-    Ready, Role, Snapshot, SnapshotStatus, SoftState, Storage,
+    ConfChange, ConfChangeV2, ConfState, EntryKind, Index, MemoryStorage, Message, MessageType, PersistAck,
+    RawNode, ReadState, Ready, Role, Snapshot, SnapshotStatus, SoftState, Storage,
 };
 
 use parked::Parked;
 pub use parked::Proposal;
 use read_rounds::ReadRounds;
 
+use tokio::sync::oneshot;
+
 use crate::apply_loop::ApplyInput;
 use crate::backend::BackendInput;
 use crate::error::Error;
 use crate::log_writer::LogInput;
+use crate::members::Matched;
 use crate::network::ConnectionLoss;
 use crate::reads;
 use crate::shared::{Flow, Shared};
@@ -42,6 +45,9 @@ const MEMORY_COMPACTION_STEP: u64 = 100;
 /// How long the in-memory log is kept whole after a snapshot was sent, so that its receiver finds there what
 /// follows. Source: etcd `server/etcdserver/server.go`, `releaseDelayAfterSnapshot`.
 const SNAPSHOT_HOLD: Duration = Duration::from_secs(30);
+
+/// Membership changes that may wait for an earlier one. Full: "too many requests".
+const HELD_CHANGES_MAX: usize = 64;
 
 /// What the raft thread is told.
 pub enum RaftInput {
@@ -76,11 +82,22 @@ pub enum RaftInput {
         change: ConfChangeV2,
         expected: ConfState,
     },
+    /// How far a follower's log goes; `None` when this member does not lead, or does not know it.
+    AskMatched {
+        id: MemberId,
+        reply: oneshot::Sender<Option<Matched>>,
+    },
     /// Leadership is to go to this member.
     TransferLeader(MemberId),
     /// So many ticks pass at once: see `--initial-election-tick-advance`.
     AdvanceTicks(u32),
     Stop,
+}
+
+/// A membership change that waits until the one before it is applied.
+enum HeldChange {
+    Own(u64, ConfChange),
+    Forwarded(Box<Message>),
 }
 
 /// Owner of the raft core.
@@ -92,6 +109,7 @@ pub struct Replicator {
     to_apply: Sender<ApplyInput>,
     next_tick: Duration,
     parked: Parked,
+    held_changes: VecDeque<HeldChange>,
     reads: ReadRounds,
     /// The in-memory log begins behind this index.
     compacted: u64,
@@ -121,6 +139,7 @@ impl Replicator {
             to_apply,
             next_tick,
             parked: Parked::default(),
+            held_changes: VecDeque::new(),
             reads: ReadRounds::default(),
             compacted,
             snapshots_sending: 0,
@@ -201,6 +220,9 @@ impl Replicator {
             }
             RaftInput::Applied { index, conf_state } => self.note_applied(index, conf_state),
             RaftInput::ConfChange { change, expected } => self.change_configuration(change, &expected),
+            RaftInput::AskMatched { id, reply } => {
+                reply.send(self.matched(id)).ok();
+            }
             RaftInput::TransferLeader(to) => self.node.transfer_leader(to.0),
             RaftInput::AdvanceTicks(ticks) => (0..ticks).for_each(|_| self.node.tick()),
             RaftInput::Stop => unreachable!("the loop takes it out"),
@@ -208,6 +230,9 @@ impl Replicator {
     }
 
     fn step(&mut self, message: Message) {
+        if self.is_untimely(&message) {
+            return self.hold(HeldChange::Forwarded(Box::new(message)));
+        }
         let (kind, from) = (message.kind, MemberId(message.from));
         match self.node.step(message) {
             Ok(()) => {}
@@ -228,12 +253,22 @@ impl Replicator {
         self.node.report_snapshot(id.0, status);
     }
 
+    fn matched(&self, id: MemberId) -> Option<Matched> {
+        let leader = self.node.progress(self.shared.member_id.0)?.matched.0;
+        self.node.progress(id.0).map(|progress| Matched { follower: progress.matched.0, leader })
+    }
+
     // --- proposals ---
 
     fn propose(&mut self, id: u64, proposal: Proposal) {
         let status = self.node.basic_status();
         if self.shared.raft.leader().is_none() || status.lead_transferee.is_some() {
             return self.park(id, proposal);
+        }
+        if let Proposal::ConfChange(change) = &proposal
+            && self.must_wait_for_conf_change()
+        {
+            return self.hold(HeldChange::Own(id, change.clone()));
         }
         self.shared.waiters.note_proposed(id, status.hard_state.term.0);
         let proposed = match proposal {
@@ -264,6 +299,44 @@ impl Replicator {
         for (id, proposal) in self.parked.take() {
             if self.shared.waiters.is_awaited(id) {
                 self.propose(id, proposal);
+            }
+        }
+    }
+
+    // --- one configuration change at a time ---
+
+    /// Raft would put an empty entry in the place of a second change, and its proposer would wait in vain.
+    fn must_wait_for_conf_change(&self) -> bool {
+        self.shared.is_leader() && self.node.has_pending_conf_change()
+    }
+
+    fn is_untimely(&self, message: &Message) -> bool {
+        message.kind == MessageType::Prop
+            && message.entries.iter().any(|entry| entry.kind != EntryKind::Normal)
+            && self.must_wait_for_conf_change()
+    }
+
+    fn hold(&mut self, change: HeldChange) {
+        if self.held_changes.len() < HELD_CHANGES_MAX {
+            return self.held_changes.push_back(change);
+        }
+        match change {
+            HeldChange::Own(id, _) => self.refuse(id, Error::TooManyRequests),
+            HeldChange::Forwarded(message) => {
+                tracing::warn!(from = %MemberId(message.from), "dropped a membership change: too many wait");
+            }
+        }
+    }
+
+    /// An earlier change is applied: the next has its turn.
+    fn release_changes(&mut self) {
+        while !self.held_changes.is_empty() && !self.must_wait_for_conf_change() {
+            match self.held_changes.pop_front().expect("looked at") {
+                HeldChange::Own(id, change) if self.shared.waiters.is_awaited(id) => {
+                    self.propose(id, Proposal::ConfChange(change));
+                }
+                HeldChange::Own(..) => {}
+                HeldChange::Forwarded(message) => self.step(*message),
             }
         }
     }
@@ -452,6 +525,7 @@ impl Replicator {
     /// Tells the core, and drops what the in-memory log holds beyond the catch-up distance.
     fn note_applied(&mut self, index: u64, conf_state: ConfState) {
         self.node.applied(Index(index));
+        self.release_changes();
         // Applying the entry that makes a lone member a voter lets it lead; before, it may not ask to.
         if self.node.basic_status().soft_state == (SoftState { leader: None, role: Role::Follower }) {
             self.campaign_when_alone();

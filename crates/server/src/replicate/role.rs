@@ -45,6 +45,7 @@ impl Replicator {
         self.shared.note_leader(leader);
         if leader.is_some() {
             self.propose_parked();
+            self.release_changes();
             self.start_read_round();
             for context in self.reads.all(self.shared.clock.elapsed()) {
                 self.ask_read_index(context);
