@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::{BindError, Edge};
 use disk::{Disk, RealDisk};
-use server::{Config, Environment, Member, Metrics, Server, StopReason};
+use server::{BootError, Config, Environment, Member, Metrics, Server, StopReason};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinError;
@@ -17,7 +17,7 @@ use crate::feature_gates::{GATES, Stage};
 use crate::go_value::io_text;
 use crate::log;
 use crate::logging::{self, Level};
-use crate::member_config::{self, MemberData};
+use crate::member_config;
 use crate::settings::Settings;
 use crate::signals::{Ending, Endings};
 use crate::unsynced_disk::UnsyncedDisk;
@@ -49,13 +49,9 @@ async fn live(settings: &Settings) -> End {
     let data = data_dir::member_data(settings);
     let config = member_config::build(settings, data).unwrap_or_else(|error| fail(&error));
     banner::log(settings, &config, data);
-    let checks_data = config.initial_corrupt_check && data == MemberData::Present;
     let member = start(config).await;
     let server = member.server.clone();
     tell_build(settings, server.metrics());
-    if checks_data {
-        check_data(&server).await;
-    }
 
     let (stop, stopping) = watch::channel(false);
     let peers = tokio::spawn(peers.serve_peers(server.clone(), told(stopping.clone())));
@@ -92,6 +88,9 @@ async fn live(settings: &Settings) -> End {
         reason = stopped.wait_for(Option::is_some) => on_stop(reason.ok().and_then(|reason| reason.clone())),
     };
     log_closing(settings, "closing etcd server");
+    if let End::Signal(_) = end {
+        server.hand_over().await;
+    }
     // The edges may have ended already.
     let _ = stop.send(true);
     report(clients.await);
@@ -132,31 +131,15 @@ async fn start(config: Config) -> Member {
     match tokio::task::spawn_blocking(starting).await {
         Ok(Ok(member)) => member,
         Ok(Err(error)) => {
+            let message = match &error {
+                BootError::Corrupt(_) => "checkInitialHashKV failed",
+                _ => "bootstrap failed",
+            };
             let error = error.to_string();
-            log!(Level::Error, "bootstrap failed", "error" => error);
+            log!(Level::Error, message, "error" => error);
             fail(&error)
         }
         Err(error) => fail(&error.to_string()),
-    }
-}
-
-/// The gate InitialCorruptCheck: every key of the history must be readable before anyone is served. There
-/// are no other members yet whose hash could be compared.
-async fn check_data(server: &Server) {
-    let id = server.member_id().to_string();
-    log!(Level::Info, "starting initial corruption check", "local-member-id" => id);
-    match server.hash_kv(None).await {
-        Ok(answer) => log!(
-            Level::Info,
-            "initial corruption checking passed; no corruption",
-            "local-member-id" => id,
-            "hash" => answer.hash
-        ),
-        Err(error) => {
-            let error = error.to_string();
-            log!(Level::Error, "checkInitialHashKV failed", "error" => error);
-            fail(&error)
-        }
     }
 }
 

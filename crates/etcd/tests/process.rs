@@ -63,7 +63,7 @@ fn mistakes_have_gos_exit_codes() {
         (&["--heartbeat-interval=0"], 1, r#""error":"--heartbeat-interval must be >0 (set to 0ms)""#),
         (&["--config-file=/nonexistent"], 1, "open /nonexistent: no such file or directory"),
         (&["--listen-client-urls=http://127.0.0.1:0"], 1, "advertise client URLs are not set"),
-        (&["--force-new-cluster"], 1, "not support"),
+        (&["--memory-mlock"], 1, "not support"),
         (&["gateway"], 1, "not built"),
     ] {
         let output = run(arguments);

@@ -109,8 +109,9 @@ impl Server {
     pub async fn renew_here(&self, id: LeaseId) -> Result<Option<i64>, Error> {
         // A leader that is cut off, or stuck, may have a successor that ends this lease.
         self.ensure_leadership().await?;
+        let is_fast = self.shared.config.fast_lease_keep_alive;
         let known = self.shared.lessor.lock().contains(id);
-        if !known {
+        if !known || !is_fast {
             // Its grant may be committed and not yet applied here.
             self.wait_applied().await?;
         }

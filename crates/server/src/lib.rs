@@ -16,6 +16,7 @@ mod bootstrap;
 mod clock;
 mod compactor;
 mod config;
+mod corruption;
 mod error;
 mod handle;
 mod inbound;

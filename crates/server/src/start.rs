@@ -28,7 +28,7 @@ use crate::replicate::{RaftInput, Replicator};
 use crate::request_id::RequestIds;
 use crate::shared::{Flow, Shared, StopReason};
 use crate::waiters::Waiters;
-use crate::{tasks, versions};
+use crate::{corruption, tasks, versions};
 
 /// Batches between the apply and the backend thread. Full: apply waits, and with it the proposals' gate. A
 /// bounded channel has all its slots from the start, so this is memory of every member: some 2 MiB.
@@ -205,6 +205,9 @@ impl Member {
     /// blocking is allowed. The member is not ready yet: see [`Member::ready`].
     pub fn start(config: Config, environment: Environment, runtime: &Handle) -> Result<Member, BootError> {
         let (server, stages) = Stages::assemble(config, environment, runtime)?;
+        if server.config().initial_corrupt_check && server.raft().applied() > 0 {
+            runtime.block_on(server.check_initial_corruption()).map_err(BootError::Corrupt)?;
+        }
         let Stages {
             replicator,
             log_writer,
@@ -285,6 +288,8 @@ impl Server {
         tasks.spawn_on(tasks::checkpoint_leases(self.clone()), runtime);
         tasks.spawn_on(tasks::advance_election(self.clone()), runtime);
         tasks.spawn_on(tasks::compact_automatically(self.clone()), runtime);
+        tasks.spawn_on(corruption::compare_keys(self.clone()), runtime);
+        tasks.spawn_on(corruption::compare_compactions(self.clone()), runtime);
         tasks.spawn_on(versions::settle_versions(self.clone()), runtime);
         tasks.spawn_on(versions::end_downgrade(self.clone()), runtime);
         tasks

@@ -106,8 +106,8 @@ async fn member_versions(server: &Server) -> Option<Vec<Version>> {
     let cluster = server.cluster();
     let mut asked = JoinSet::new();
     let others = cluster.members().filter(|member| member.id != server.member_id());
-    for member in others.cloned() {
-        let server = server.clone();
+    for member in others {
+        let (server, member) = (server.clone(), member.clone());
         asked.spawn(async move { version_of(&server, &member).await });
     }
     let mut versions = vec![own_version()];

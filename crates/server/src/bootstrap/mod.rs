@@ -75,6 +75,8 @@ pub enum BootError {
     Config(String),
     /// What is there is of no use to this release, or is damaged.
     Data(String),
+    /// The keys cannot be read, or are not those that the other members hold.
+    Corrupt(String),
 }
 
 impl fmt::Display for BootError {
@@ -83,7 +85,7 @@ impl fmt::Display for BootError {
             BootError::Io { action, error } => write!(f, "{action}: {error}"),
             BootError::Wal(error) => write!(f, "write-ahead log: {error}"),
             BootError::File { path, error } => write!(f, "database file {}: {error}", path.display()),
-            BootError::Config(text) | BootError::Data(text) => f.write_str(text),
+            BootError::Config(text) | BootError::Data(text) | BootError::Corrupt(text) => f.write_str(text),
         }
     }
 }
