@@ -9,7 +9,7 @@ use super::status::{Code, Status};
 
 /// How a request's messages may be compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     Identity,
     Gzip,
 }
@@ -32,7 +32,7 @@ impl Encoding {
 }
 
 /// Octets that came in, and the messages that are whole among them.
-pub(super) struct Framing {
+pub(crate) struct Framing {
     /// Read, not yet part of a message given out. Bounded by the limit and HTTP/2's window.
     buffer: Buffer,
     /// Largest message, packed or not.
@@ -41,11 +41,11 @@ pub(super) struct Framing {
 }
 
 impl Framing {
-    pub(super) fn new(limit: usize, encoding: Encoding) -> Framing {
+    pub(crate) fn new(limit: usize, encoding: Encoding) -> Framing {
         Framing { buffer: Buffer::default(), limit, encoding }
     }
 
-    pub(super) fn push(&mut self, data: Bytes) {
+    pub(crate) fn push(&mut self, data: Bytes) {
         self.buffer.push(data);
     }
 
@@ -58,7 +58,7 @@ impl Framing {
     ///
     /// # Errors
     /// grpc-go's: a message too large, before or after unpacking, or badly framed or packed.
-    pub(super) fn next(&mut self) -> Result<Option<Bytes>, Status> {
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, Status> {
         let Some([flag, length @ ..]) = self.buffer.prefix() else { return Ok(None) };
         let length = u32::from_be_bytes(length) as usize;
         if length > self.limit {
