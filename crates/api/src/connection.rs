@@ -26,7 +26,7 @@ use crate::grpc::{Body, Router};
 use crate::tls::HANDSHAKE_TIMEOUT;
 
 /// What begins every HTTP/2 connection.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Compat: etcd's `ReadHeaderTimeout`.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// The first byte of a TLS client's hello.

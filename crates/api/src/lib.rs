@@ -15,6 +15,8 @@ pub mod config;
 mod connection;
 mod edge;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod grpc;
 mod http;
 mod listen;

@@ -10,6 +10,10 @@ use x509_parser::time::ASN1Time;
 
 /// Certificates between leaf and root, the leaf not counted. Go has no such limit but a budget of signature checks.
 const DEPTH_MAX: usize = 8;
+/// Signatures that one chain may cost. A client that needs no key of ours may send a hundred certificates of one
+/// name and key, each a possible issuer of the others: they must not be tried in every order. Source: Go
+/// `crypto/x509` maxChainSignatureChecks.
+const SIGNATURES_MAX: u32 = 100;
 
 /// Whether `leaf` is a root itself or leads to one through `intermediates`.
 pub(super) fn leads_to_root(
@@ -27,43 +31,64 @@ pub(super) fn leads_to_root(
     if roots.iter().any(|root| root.as_ref() == leaf.as_ref()) {
         return true;
     }
-    climb(leaf, intermediates, roots, now, algorithms, 0)
+    Climb { roots, now, algorithms, signatures_left: SIGNATURES_MAX }.reaches_root(leaf, intermediates, 0)
 }
 
-fn climb(
-    child: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
-    roots: &[CertificateDer<'_>],
+/// The way from one certificate to a root.
+struct Climb<'a> {
+    roots: &'a [CertificateDer<'a>],
     now: UnixTime,
-    algorithms: &WebPkiSupportedAlgorithms,
-    depth: usize,
-) -> bool {
-    if depth >= DEPTH_MAX {
-        return false;
-    }
-    if roots.iter().any(|root| is_issuer(root, child, depth, now, algorithms)) {
-        return true;
-    }
-    // Each step leaves one intermediate behind, so a circle ends.
-    intermediates.iter().enumerate().any(|(nth, candidate)| {
-        let mut rest = intermediates.to_vec();
-        rest.swap_remove(nth);
-        is_issuer(candidate, child, depth, now, algorithms)
-            && parse(candidate).is_some_and(|c| may_be_client(&c))
-            && climb(candidate, &rest, roots, now, algorithms, depth + 1)
-    })
+    algorithms: &'a WebPkiSupportedAlgorithms,
+    signatures_left: u32,
 }
 
-/// `depth` is the number of intermediates below the issuer.
-fn is_issuer(
-    issuer_der: &CertificateDer<'_>,
-    child_der: &CertificateDer<'_>,
-    depth: usize,
-    now: UnixTime,
-    algorithms: &WebPkiSupportedAlgorithms,
-) -> bool {
-    let (Some(issuer), Some(child)) = (parse(issuer_der), parse(child_der)) else { return false };
-    if issuer.subject().as_raw() != child.issuer().as_raw() || !is_in_time(&issuer, now) {
+impl Climb<'_> {
+    /// `depth` is the number of intermediates behind us.
+    fn reaches_root(
+        &mut self,
+        child: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        depth: usize,
+    ) -> bool {
+        if depth >= DEPTH_MAX {
+            return false;
+        }
+        let roots = self.roots;
+        if roots.iter().any(|root| self.has_signed(root, child, depth)) {
+            return true;
+        }
+        // Each step leaves one intermediate behind, so a circle ends.
+        intermediates.iter().enumerate().any(|(nth, candidate)| {
+            if !self.has_signed(candidate, child, depth)
+                || !parse(candidate).is_some_and(|c| may_be_client(&c))
+            {
+                return false;
+            }
+            let mut rest = intermediates.to_vec();
+            rest.swap_remove(nth);
+            self.reaches_root(candidate, &rest, depth + 1)
+        })
+    }
+
+    fn has_signed(
+        &mut self,
+        issuer_der: &CertificateDer<'_>,
+        child_der: &CertificateDer<'_>,
+        depth: usize,
+    ) -> bool {
+        let (Some(issuer), Some(child)) = (parse(issuer_der), parse(child_der)) else { return false };
+        if !may_issue(&issuer, &child, depth, self.now) {
+            return false;
+        }
+        let Some(left) = self.signatures_left.checked_sub(1) else { return false };
+        self.signatures_left = left;
+        is_signed_by(child_der, &issuer, self.algorithms)
+    }
+}
+
+/// All but the signature. `depth` is the number of intermediates below the issuer.
+fn may_issue(issuer: &X509Certificate<'_>, child: &X509Certificate<'_>, depth: usize, now: UnixTime) -> bool {
+    if issuer.subject().as_raw() != child.issuer().as_raw() || !is_in_time(issuer, now) {
         return false;
     }
     let Ok(Some(constraints)) = issuer.basic_constraints() else { return false };
@@ -78,12 +103,7 @@ fn is_issuer(
     };
     // Name constraints are not judged here, so whoever has them is not believed.
     let unconstrained = matches!(issuer.name_constraints(), Ok(None));
-    constraints.value.ca
-        && depth_fits
-        && may_sign
-        && unconstrained
-        && !has_unknown_critical(&issuer)
-        && is_signed_by(child_der, &issuer, algorithms)
+    constraints.value.ca && depth_fits && may_sign && unconstrained && !has_unknown_critical(issuer)
 }
 
 fn is_signed_by(

@@ -171,14 +171,14 @@ fn refused(text: impl Into<String>) -> rustls::Error {
 }
 
 /// The first CN of the subject; a certificate need not have one.
-fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+pub(super) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let name = parsed.subject().iter_common_name().next()?.as_str().ok()?;
     Some(name.to_owned())
 }
 
 /// As Go's `VerifyHostname`: addresses compare exactly, a wildcard stands for one leftmost label.
-fn is_valid_for(certificate: &X509Certificate<'_>, host: &str) -> bool {
+pub(super) fn is_valid_for(certificate: &X509Certificate<'_>, host: &str) -> bool {
     let Ok(Some(names)) = certificate.subject_alternative_name() else { return false };
     let address: Option<std::net::IpAddr> = host.parse().ok();
     let host = host.trim_end_matches('.').to_ascii_lowercase();
@@ -233,7 +233,12 @@ impl RevocationList {
 fn load_serials(path: &Path) -> Result<(Stamp, Vec<Vec<u8>>), TlsError> {
     let stamp = Stamp::of(path).map_err(|error| TlsError::file(path, error))?;
     let der = std::fs::read(path).map_err(|error| TlsError::file(path, error))?;
-    let (_, list) = CertificateRevocationList::from_der(&der)
-        .map_err(|error| TlsError::content(path, error.to_string()))?;
-    Ok((stamp, list.iter_revoked_certificates().map(|revoked| revoked.raw_serial().to_vec()).collect()))
+    let serials = serials(&der).map_err(|what| TlsError::content(path, what))?;
+    Ok((stamp, serials))
+}
+
+/// Whom a revocation list names.
+pub(super) fn serials(der: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let (_, list) = CertificateRevocationList::from_der(der).map_err(|error| error.to_string())?;
+    Ok(list.iter_revoked_certificates().map(|revoked| revoked.raw_serial().to_vec()).collect())
 }

@@ -41,17 +41,17 @@ impl Stamp {
 
 pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = fs::read(path).map_err(|error| TlsError::file(path, error))?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let chain = chain.map_err(|error| TlsError::content(path, error))?;
-    if chain.is_empty() {
-        return Err(TlsError::content(path, "no certificate in it"));
-    }
-    Ok(chain)
+    certificates(&pem).map_err(|what| TlsError::content(path, what))
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let pem = fs::read(path).map_err(|error| TlsError::file(path, error))?;
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| TlsError::content(path, error))
+/// The certificates of a PEM file, at least one.
+pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match chain {
+        Ok(chain) if chain.is_empty() => Err("no certificate in it".to_owned()),
+        Ok(chain) => Ok(chain),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The server's certificate, as the files have it now.
@@ -101,14 +101,22 @@ fn stamps(cert_file: &Path, key_file: &Path) -> Result<(Stamp, Stamp), TlsError>
 
 fn load(cert_file: &Path, key_file: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
     let chain = read_certificates(cert_file)?;
-    let key = provider
-        .key_provider
-        .load_private_key(read_key(key_file)?)
-        .map_err(|error| TlsError::content(key_file, error))?;
+    let pem = fs::read(key_file).map_err(|error| TlsError::file(key_file, error))?;
+    certified(chain, &pem, provider).map_err(|what| TlsError::content(key_file, what))
+}
+
+/// A chain with its key, which is the first in `pem`.
+pub(super) fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    pem: &[u8],
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, String> {
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| error.to_string())?;
+    let key = provider.key_provider.load_private_key(key).map_err(|error| error.to_string())?;
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
-        Err(_) => Err(TlsError::content(key_file, "tls: private key does not match public key")),
+        Err(_) => Err("tls: private key does not match public key".to_owned()),
     }
 }
 

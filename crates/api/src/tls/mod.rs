@@ -5,6 +5,8 @@ mod chain;
 mod cipher;
 mod client_auth;
 mod files;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 

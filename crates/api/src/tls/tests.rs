@@ -14,7 +14,7 @@ use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use super::{TlsOptions, TlsVersion};
+use super::{TlsOptions, TlsVersion, chain};
 
 struct Made {
     params: CertificateParams,
@@ -294,4 +294,43 @@ async fn a_certificate_rewritten_in_place_is_served_next() {
     write(dir.path(), "key.pem", first.key.serialize_pem());
     handshake(&acceptor, None).await.unwrap_err();
     assert!(options.server_config(&[]).unwrap_err().to_string().contains("private key does not match"));
+}
+
+fn leads(presented: &[&CertificateDer<'static>], root: &CertificateDer<'static>) -> bool {
+    let (leaf, intermediates) = presented.split_first().unwrap();
+    let intermediates: Vec<_> = intermediates.iter().map(|&certificate| certificate.clone()).collect();
+    let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
+    chain::leads_to_root(leaf, &intermediates, std::slice::from_ref(root), UnixTime::now(), &algorithms)
+}
+
+/// Without a bound on signatures this took hours, for a client that needs no key of ours.
+#[test]
+fn many_issuers_of_one_name_and_key_are_not_tried_in_every_order() {
+    let root = authority("root");
+    let first = authority("same");
+    let mut same = vec![first.der.clone()];
+    for number in 1..40_u64 {
+        let mut params = first.params.clone();
+        params.serial_number = Some(SerialNumber::from(number));
+        same.push(params.self_signed(&first.key).unwrap().der().clone());
+    }
+    let flagged = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let leaf = signed_by(&first, params("client", flagged));
+    let presented: Vec<_> = std::iter::once(&leaf.der).chain(&same).collect();
+    assert!(!leads(&presented, &root.der));
+
+    // An honest chain costs one signature a step.
+    let mut above = authority("root");
+    let (root, mut honest) = (above.der.clone(), Vec::new());
+    for name in ["a", "b", "c", "d"] {
+        above = signed_by(
+            &above,
+            params(name, |params| {
+                flagged(params);
+                params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+            }),
+        );
+        honest.insert(0, above.der.clone());
+    }
+    assert!(leads(&honest.iter().collect::<Vec<_>>(), &root));
 }

@@ -9,6 +9,7 @@ mod membership;
 mod reads;
 mod replication;
 mod strangers;
+mod succession;
 
 use std::collections::BTreeMap;
 
