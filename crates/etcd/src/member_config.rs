@@ -25,11 +25,8 @@ pub enum MemberData {
 pub fn build(settings: &Settings, data: MemberData) -> Result<Config, String> {
     let cluster = match data {
         MemberData::Present => Vec::new(),
-        MemberData::Absent => {
-            let pairs = initial_cluster(&settings.initial_cluster)
-                .map_err(|why| format!("error setting up initial cluster: {why}"))?;
-            pairs
-        }
+        MemberData::Absent => initial_cluster(&settings.initial_cluster)
+            .map_err(|why| format!("error setting up initial cluster: {why}"))?,
     };
     let auto_compaction = match retention::read(settings)? {
         Retention::Off => AutoCompaction::Off,

@@ -290,6 +290,7 @@ impl Dir<'_> {
         let config = raft::Config {
             election_ticks: self.config.election_ticks(),
             pre_vote: self.config.pre_vote,
+            prompt_elections: self.config.pre_vote,
             max_uncommitted_bytes: UNCOMMITTED_BYTES_MAX,
             applied: Index(applied.index),
             ..raft::Config::new(member_id.0)

@@ -245,6 +245,14 @@ impl Replicator {
 
     fn note_connection_lost(&mut self, id: MemberId, loss: ConnectionLoss) {
         tracing::debug!(peer_id = %id, ?loss, "lost a connection");
+        // Others judge for themselves: if they still hear this leader, it stays.
+        if loss == ConnectionLoss::Refused && self.node.leader_process_ended(id.0) {
+            tracing::warn!(
+                leader = %id,
+                term = self.node.basic_status().hard_state.term.0,
+                "the leader's process has ended; asking for an election"
+            );
+        }
     }
 
     fn note_snapshot_sent(&mut self, id: MemberId, status: SnapshotStatus) {
@@ -424,22 +432,13 @@ impl Replicator {
         if waiting < self.shared.config.election_timeout {
             return;
         }
-        let status = self.node.status();
-        let best = status
-            .progress
-            .iter()
-            .filter(|(id, progress)| {
-                **id != self.shared.member_id.0 && !progress.is_learner && progress.recent_active
-            })
-            .max_by_key(|(_, progress)| progress.matched);
-        if let Some((&to, _)) = best {
-            tracing::warn!(
-                took = ?waiting,
-                transferee_member_id = %MemberId(to),
-                "the disk of the log is stalled; handing leadership over"
-            );
-            self.node.transfer_leader(to);
-        }
+        let Some(to) = self.node.successor() else { return };
+        tracing::warn!(
+            took = ?waiting,
+            transferee_member_id = %MemberId(to),
+            "the disk of the log is stalled; handing leadership over"
+        );
+        self.node.transfer_leader(to);
     }
 
     // --- effects ---
