@@ -6,8 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::config::{ListenUrl, Listener, Serves};
-use api::tls::{AutoTls, TlsOptions};
+use api::config::{Listener, Serves};
 use api::{ApiConfig, Edge};
 use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
@@ -27,6 +26,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
+use transport::ListenUrl;
+use transport::tls::{AutoTls, TlsOptions};
 
 struct Running {
     member: Option<Member>,

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use api::{BindError, Edge};
 use disk::{Disk, RealDisk};
+use peer::PeerNetwork;
 use server::{BootError, Config, Environment, Member, Metrics, Server, StopReason};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinError;
+use transport::ListenUrl;
 
 use crate::data_dir;
 use crate::edge_config;
@@ -45,16 +47,19 @@ enum End {
 }
 
 async fn live(settings: &Settings) -> End {
-    let (peers, clients) = bind(settings);
+    let metrics = Metrics::new();
+    let (peers, clients) = bind(settings, &metrics);
     let data = data_dir::member_data(settings);
     let config = member_config::build(settings, data).unwrap_or_else(|error| fail(&error));
     banner::log(settings, &config, data);
-    let member = start(config).await;
+    let member = start(config, peers.clone(), metrics).await;
     let server = member.server.clone();
     tell_build(settings, server.metrics());
 
     let (stop, stopping) = watch::channel(false);
-    let peers = tokio::spawn(peers.serve_peers(server.clone(), told(stopping.clone())));
+    if let Err(error) = peers.serve(server.clone()) {
+        logging::fatal("listener failed", &[("error", io_text(&error).into())]);
+    }
     let (is_ready, ready) = oneshot::channel::<()>();
     let serves_when_ready = async move {
         // Without an answer nobody will ever be ready, and the edge is told to stop.
@@ -94,9 +99,11 @@ async fn live(settings: &Settings) -> End {
     // The edges may have ended already.
     let _ = stop.send(true);
     report(clients.await);
-    let stopping = tokio::task::spawn_blocking(move || member.stop());
+    let stopping = tokio::task::spawn_blocking(move || {
+        member.stop();
+        peers.stop();
+    });
     let _ = stopping.await;
-    report(peers.await);
     log_closing(settings, "closed etcd server");
     end
 }
@@ -120,13 +127,13 @@ async fn told(mut stop: watch::Receiver<bool>) {
 }
 
 /// Reads the data directory, which may take minutes, off the threads that serve.
-async fn start(config: Config) -> Member {
+async fn start(config: Config, network: Arc<PeerNetwork>, metrics: Metrics) -> Member {
     let runtime = Handle::current();
     let disk: Arc<dyn Disk> = match config.unsafe_no_fsync {
         true => Arc::new(UnsyncedDisk(RealDisk)),
         false => Arc::new(RealDisk),
     };
-    let environment = Environment { disk, ..Environment::default() };
+    let environment = Environment { disk, network, metrics, ..Environment::default() };
     let starting = move || Member::start(config, environment, &runtime);
     match tokio::task::spawn_blocking(starting).await {
         Ok(Ok(member)) => member,
@@ -160,13 +167,14 @@ fn on_stop(reason: Option<StopReason>) -> End {
     }
 }
 
-fn bind(settings: &Settings) -> (Edge, Edge) {
+fn bind(settings: &Settings, metrics: &Metrics) -> (Arc<PeerNetwork>, Edge) {
     log!(
         Level::Info,
         "configuring peer listeners",
         "listen-peer-urls" => texts(&settings.listen_peer_urls)
     );
-    let peers = edge_config::peer(settings).and_then(|config| bound(Edge::bind(config)));
+    let started = |config| PeerNetwork::start(config, &metrics.registry).map_err(|error| peer_error(&error));
+    let peers = edge_config::peer(settings).and_then(started);
     let peers = peers.unwrap_or_else(|error| {
         log!(Level::Error, "creating peer listener failed", "error" => error);
         fail(&error)
@@ -180,15 +188,24 @@ fn bind(settings: &Settings) -> (Edge, Edge) {
     (peers, clients.unwrap_or_else(|error| fail(&error)))
 }
 
-/// The texts of Go's `net` for what users meet most.
 fn bound(result: Result<Edge, BindError>) -> Result<Edge, String> {
     result.map_err(|error| match error {
-        BindError::Listen { url, source } => {
-            let network = if url.scheme.is_unix() { "unix" } else { "tcp" };
-            format!("listen {network} {}: bind: {}", url.address, io_text(&source))
-        }
+        BindError::Listen { url, source } => listen_error(&url, &source),
         other => other.to_string(),
     })
+}
+
+fn peer_error(error: &peer::BindError) -> String {
+    match error {
+        peer::BindError::Listen { url, source } => listen_error(url, source),
+        other => other.to_string(),
+    }
+}
+
+/// The texts of Go's `net` for what users meet most.
+fn listen_error(url: &ListenUrl, source: &io::Error) -> String {
+    let network = if url.scheme.is_unix() { "unix" } else { "tcp" };
+    format!("listen {network} {}: bind: {}", url.address, io_text(source))
 }
 
 /// etcd's last line when a member cannot start, whatever kept it from starting.

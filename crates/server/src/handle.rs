@@ -94,7 +94,9 @@ impl Server {
     }
 
     pub fn storage_version(&self) -> Option<Version> {
-        self.shared.storage_version.load().as_deref().copied()
+        let named = self.shared.storage_version.load().as_deref().copied();
+        // Files of 3.5 name none, and a new one is like them until this member has moved it.
+        named.or_else(|| (self.shared.raft.applied() > 0).then_some(Version::new(3, 5)))
     }
 
     pub fn is_leader(&self) -> bool {

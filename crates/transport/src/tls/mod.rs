@@ -1,12 +1,14 @@
-//! TLS of the client listeners: what the flags say, and what a handshake makes of it.
+//! TLS of a listener: what the flags say, and what a handshake makes of it.
 
 mod auto;
 mod chain;
 mod cipher;
 mod client_auth;
+pub mod dial;
 mod files;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+pub mod server_auth;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +21,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 
 /// A client that has not finished its handshake by then is dropped.
-pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The flags about TLS on client URLs.
 #[derive(Clone, Debug, Default)]
@@ -69,25 +71,28 @@ impl TlsOptions {
         (self.cert_file.is_some() && self.key_file.is_some()) || self.auto.is_some()
     }
 
+    fn versions(
+        min: Option<TlsVersion>,
+        max: Option<TlsVersion>,
+    ) -> Result<Vec<&'static rustls::SupportedProtocolVersion>, TlsError> {
+        let (min, max) = (min.unwrap_or(TlsVersion::Tls12), max.unwrap_or(TlsVersion::Tls13));
+        if min > max {
+            return Err(TlsError::Versions);
+        }
+        let both =
+            [(TlsVersion::Tls13, &rustls::version::TLS13), (TlsVersion::Tls12, &rustls::version::TLS12)];
+        Ok(both.into_iter().filter(|(version, _)| (min..=max).contains(version)).map(|(_, it)| it).collect())
+    }
+
     /// What rustls needs. `hosts` are the `host:port` of the TLS listeners, for a self-made certificate.
     ///
     /// # Errors
     /// The first file or option that does not work.
-    pub(crate) fn server_config(&self, hosts: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
+    pub fn server_config(&self, hosts: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         provider.cipher_suites = cipher::select(&self.cipher_suites, &provider.cipher_suites)?;
         let provider = Arc::new(provider);
-        let min = self.min_version.unwrap_or(TlsVersion::Tls12);
-        let max = self.max_version.unwrap_or(TlsVersion::Tls13);
-        if min > max {
-            return Err(TlsError::Versions);
-        }
-        let versions: Vec<_> =
-            [(TlsVersion::Tls13, &rustls::version::TLS13), (TlsVersion::Tls12, &rustls::version::TLS12)]
-                .into_iter()
-                .filter(|(version, _)| (min..=max).contains(version))
-                .map(|(_, version)| version)
-                .collect();
+        let versions = TlsOptions::versions(self.min_version, self.max_version)?;
         let (cert_file, key_file) = match (&self.cert_file, &self.key_file, &self.auto) {
             (Some(cert), Some(key), _) => (cert.clone(), key.clone()),
             (_, _, Some(auto)) => auto::certificate(auto, hosts)?,

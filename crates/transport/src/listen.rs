@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use crate::config::{ListenUrl, SocketOptions};
+use crate::url::{ListenUrl, SocketOptions};
 
 /// File descriptors left for the log, the backend and the peers. Source: etcd `embed/serve.go` reservedInternalFDNum.
 const RESERVED_FDS: u64 = 150;
@@ -99,7 +99,7 @@ impl BoundSocket {
     }
 
     /// Hands the socket to the running tokio runtime.
-    pub(crate) fn into_acceptor(self) -> io::Result<Acceptor> {
+    pub fn into_acceptor(self) -> io::Result<Acceptor> {
         Ok(match self {
             BoundSocket::Tcp(listener) => Acceptor::Tcp(TcpListener::from_std(listener)?),
             BoundSocket::Unix(listener) => {
@@ -110,14 +110,14 @@ impl BoundSocket {
     }
 }
 
-pub(crate) enum Acceptor {
+pub enum Acceptor {
     Tcp(TcpListener),
     /// With the file to remove in the end.
     Unix(UnixListener, Option<std::path::PathBuf>),
 }
 
 impl Acceptor {
-    pub(crate) async fn accept(&self) -> io::Result<(Stream, String)> {
+    pub async fn accept(&self) -> io::Result<(Stream, String)> {
         match self {
             Acceptor::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
@@ -142,7 +142,7 @@ impl Drop for Acceptor {
 }
 
 /// A connection of either kind.
-pub(crate) enum Stream {
+pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -189,7 +189,7 @@ impl AsyncWrite for Stream {
 }
 
 /// Connections one listener takes at a time: what the descriptor limit leaves. More wait in the kernel's queue.
-pub(crate) fn connection_limit() -> usize {
+pub fn connection_limit() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let left = limit.saturating_sub(RESERVED_FDS).max(1);
     usize::try_from(left).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS)

@@ -82,7 +82,7 @@ impl ReloadedCertificate {
         Ok(ReloadedCertificate { cert_file, key_file, provider, loaded: Mutex::new(Loaded { stamps, key }) })
     }
 
-    fn current(&self) -> Result<Arc<CertifiedKey>, TlsError> {
+    pub(super) fn current(&self) -> Result<Arc<CertifiedKey>, TlsError> {
         let now = stamps(&self.cert_file, &self.key_file)?;
         let mut loaded = self.loaded.lock();
         if loaded.stamps != now {
