@@ -204,6 +204,7 @@ impl Peer {
 
 impl Slot {
     /// Gives the message back when there is no stream.
+    #[expect(clippy::result_large_err, reason = "the message goes on to the next channel")]
     fn send(&self, message: Message) -> Result<Sent, Message> {
         let mut attached = self.attached.lock();
         let Some(stream) = attached.as_ref() else { return Err(message) };

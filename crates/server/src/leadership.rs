@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use membership::MemberId;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::error::Error;
 use crate::handle::Server;
@@ -50,14 +50,22 @@ impl Server {
         );
         let mut leader = self.leader();
         self.shared.to_raft.send(RaftInput::TransferLeader(to)).map_err(|_| Error::Stopped)?;
-        let arrived = timeout(limit, leader.wait_for(|leader| *leader == Some(to))).await;
-        match arrived {
-            Ok(Ok(_)) => {
-                tracing::info!(local_member_id = %me, transferee_member_id = %to, "leadership transfer finished");
-                Ok(())
+        let arrived = tokio::select! {
+            arrived = timeout(limit, leader.wait_for(|leader| *leader == Some(to))) => {
+                arrived.map_err(|_| Error::TimeoutLeaderTransfer)?.map_err(|_| Error::Stopped)
             }
-            Ok(Err(_)) => Err(Error::Stopped),
-            Err(_) => Err(Error::TimeoutLeaderTransfer),
+            // It cannot take over what it does not hear of.
+            () = self.gone(to) => Err(Error::TimeoutLeaderTransfer),
+        };
+        arrived?;
+        tracing::info!(local_member_id = %me, transferee_member_id = %to, "leadership transfer finished");
+        Ok(())
+    }
+
+    /// Resolves once this member has no connection to another one.
+    async fn gone(&self, id: MemberId) {
+        while self.shared.network.active_for(id).is_some() {
+            sleep(self.shared.config.heartbeat_interval).await;
         }
     }
 

@@ -13,6 +13,7 @@ use raft::ConfState;
 
 use crate::backend::{self, Bucket};
 use crate::config::Config;
+use crate::versions;
 
 /// The newest layout of the file that this release reads.
 const STORAGE_VERSION_MAX: Version = Version::new(3, 7);
@@ -37,9 +38,13 @@ pub fn parts(tx: &ReadTx, path: &Path, config: &Config) -> Result<Parts, String>
         ));
     }
     refuse_auth(tx, path)?;
+    let cluster = cluster(tx, path)?;
+    if let Some(refusal) = cluster.version().and_then(versions::refusal) {
+        return Err(refusal);
+    }
     Ok(Parts {
         storage_version,
-        cluster: cluster(tx, path)?,
+        cluster,
         alarms: alarms(tx, path)?,
         lessor: lessor(tx, path, config)?,
         compactions: compactions(tx, path)?,

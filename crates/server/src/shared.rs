@@ -11,7 +11,7 @@ use lease::Lessor;
 use membership::{Cluster, ClusterId, Member, MemberId, Version};
 use mvcc::{CompactionHashes, MvccError, ReadAt, Revision, View, ViewCell};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::backend::{BackendInput, Batch};
 use crate::clock::Clock;
@@ -24,6 +24,7 @@ use crate::progress::{FileProgress, RaftProgress};
 use crate::reads::{ApplyWaiters, ReadQueue};
 use crate::replicate::RaftInput;
 use crate::request_id::RequestIds;
+use crate::versions;
 use crate::waiters::Waiters;
 
 /// One per member. Each field says who writes it; everyone may read.
@@ -46,6 +47,7 @@ pub struct Shared {
     pub alarms: ArcSwap<Alarms>,
     /// Written by compactions; HashKV at their revisions answers from it.
     pub compaction_hashes: Mutex<CompactionHashes>,
+    pub cluster_version_changed: Notify,
     pub storage_version: ArcSwapOption<Version>,
     pub raft: RaftProgress,
     pub file: FileProgress,
@@ -145,6 +147,10 @@ impl Shared {
         self.metrics.server.is_learner.set(i64::from(self.is_learner()));
         if let Some(now) = cluster.version().filter(|now| Some(*now) != before) {
             self.note_cluster_version(before, now);
+            self.cluster_version_changed.notify_one();
+            if let Some(refusal) = versions::refusal(now) {
+                self.fail(refusal);
+            }
         }
     }
 

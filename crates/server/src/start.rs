@@ -10,7 +10,7 @@ use disk::{Disk, RealDisk};
 use mvcc::watch::{Hub, HubConfig};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::apply_loop::{ApplyInput, ApplyLoop};
@@ -347,6 +347,7 @@ fn share(config: Config, environment: Environment, booted: &mut Booted, inlets: 
         lessor: Mutex::new(lessor),
         cluster: ArcSwap::from_pointee(booted.state.cluster.clone()),
         alarms: ArcSwap::from_pointee(booted.state.alarms.clone()),
+        cluster_version_changed: Notify::new(),
         compaction_hashes: Mutex::default(),
         storage_version: ArcSwapOption::new(booted.storage_version.map(Arc::new)),
         raft,

@@ -42,6 +42,7 @@ pub async fn settle_versions(server: Server) {
         tokio::select! {
             _ = ticks.tick() => {}
             changed = leader.changed() => if changed.is_err() { return },
+            () = server.shared.cluster_version_changed.notified() => {}
             // A new cluster starts with the version that all can speak: its members come up one by one.
             () = sleep(FIRST_INTERVAL), if is_provisional(&server) => {}
         }
@@ -52,6 +53,17 @@ pub async fn settle_versions(server: Server) {
 
 fn is_provisional(server: &Server) -> bool {
     server.is_leader() && server.cluster().version().is_none_or(|version| version == VERSION_MIN)
+}
+
+/// What keeps this release from being part of a cluster at `version`.
+pub(crate) fn refusal(version: Version) -> Option<String> {
+    let own = own_version();
+    (version.without_patch() > own.without_patch()).then(|| {
+        format!(
+            "invalid downgrade; server version is lower than determined cluster version: \
+             this is {own}, the cluster runs {version}"
+        )
+    })
 }
 
 fn own_version() -> Version {
@@ -155,6 +167,9 @@ fn settle_storage_version(server: &Server) {
         }
         server.shared.storage_version.store(Some(std::sync::Arc::new(next)));
         tracing::info!(new_storage_version = %next, "updated storage version");
+        if next == target && present > target && downgrade_target(&server.cluster()).is_some() {
+            tracing::info!(cluster_version = target.major_minor(), "The server is ready to downgrade");
+        }
     }
 }
 

@@ -71,6 +71,8 @@ pub struct ApplyLoop {
     answers: Vec<(u64, Result<Outcome, Error>)>,
     /// Bytes of entries applied since raft was told.
     untold_bytes: usize,
+    /// The next snapshot record does not wait for its time.
+    snapshot_is_forced: bool,
     /// A snapshot that the backend thread is installing: nothing is applied meanwhile.
     installing: Option<Installing>,
 }
@@ -99,6 +101,7 @@ impl ApplyLoop {
             index_compaction: IndexCompactionState::Unfinished,
             answers: Vec::new(),
             untold_bytes: 0,
+            snapshot_is_forced: false,
             installing: None,
         }
     }
@@ -384,11 +387,17 @@ impl ApplyLoop {
         self.to_raft.send(RaftInput::Applied { index, conf_state }).ok();
     }
 
-    fn publish_side_state(&self, effects: &Effects) {
+    fn publish_side_state(&mut self, effects: &Effects) {
         if effects.alarms_changed {
             self.shared.alarms.store(Arc::new(self.state.alarms.clone()));
         }
         if effects.cluster_changed {
+            let before = self.shared.cluster.load().version();
+            if self.state.cluster.version() < before {
+                // So that the log behind the snapshot holds nothing that an older release cannot read.
+                tracing::info!("Cluster version downgrade detected, forcing snapshot");
+                self.snapshot_is_forced = true;
+            }
             self.shared.publish_cluster(&self.state.cluster);
         }
         let put_bytes: usize = effects.changes.iter().map(put_bytes).sum();
@@ -412,7 +421,8 @@ impl ApplyLoop {
 
     /// Once enough entries are applied the file takes over what the log holds of them.
     fn checkpoint_when_due(&mut self) {
-        if self.applied.index < self.snapshot_index + self.shared.config.snapshot_count {
+        let is_due = self.applied.index >= self.snapshot_index + self.shared.config.snapshot_count;
+        if !is_due && !std::mem::take(&mut self.snapshot_is_forced) {
             return;
         }
         self.snapshot_index = self.applied.index;

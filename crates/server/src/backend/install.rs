@@ -99,7 +99,7 @@ impl Backend {
     }
 
     /// A start needs a received file only as long as the file in its place is older.
-    fn remove_older_received(&self, dir: &Path, index: u64) -> std::io::Result<()> {
+    pub(super) fn remove_older_received(&self, dir: &Path, index: u64) -> std::io::Result<()> {
         for name in self.disk.list(dir)? {
             let text = name.to_string_lossy();
             let at = text.strip_suffix(SUFFIX).and_then(|at| u64::from_str_radix(at, 16).ok());

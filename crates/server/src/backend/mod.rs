@@ -412,6 +412,8 @@ impl Backend {
         let metrics = &self.shared.metrics.disk;
         snap_file::save(self.disk.as_ref(), dir, applied, conf_state, v2_store, metrics)?;
         snap_file::purge(self.disk.as_ref(), dir, self.shared.config.max_snapshots)?;
+        // The file holds more than these by now, so that no start looks for them.
+        self.remove_older_received(dir, applied.index)?;
         metrics.snap_save_total.observe(started.elapsed().as_secs_f64());
         Ok(())
     }
