@@ -10,7 +10,8 @@ pub enum FaultPoint {
     /// Opening a file, new or old.
     Open,
     Read,
-    /// [`write_at`](crate::File::write_at). The first half of the bytes is written all the same.
+    /// [`write_at`](crate::File::write_at). The first half of the bytes is written all the
+    /// same, in whole sectors.
     Write,
     /// [`set_len`](crate::File::set_len) and [`allocate`](crate::File::allocate).
     SetLen,

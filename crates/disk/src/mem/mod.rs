@@ -325,7 +325,7 @@ impl File for MemFile {
         self.may_write()?;
         let mut state = self.disk.lock();
         let struck = state.faults.pass(FaultPoint::Write, &self.path);
-        let written = if struck.is_err() { &buf[..buf.len() / 2] } else { buf };
+        let written = if struck.is_err() { &buf[..whole_sectors(offset, buf.len() / 2)] } else { buf };
         state.tree.content_mut(self.inode).write_at(written, offset)?;
         state.record(|| Op::Write { inode: self.inode, offset, data: written.into() });
         struck
@@ -365,6 +365,12 @@ impl File for MemFile {
     fn map(&self, reserve_bytes: u64) -> io::Result<Arc<dyn Mapping>> {
         self.disk.lock().tree.content_mut(self.inode).map(reserve_bytes)
     }
+}
+
+/// How much of a write is done that stops after `len` bytes: no device leaves a sector half-written.
+fn whole_sectors(offset: u64, len: usize) -> usize {
+    let end = (offset + len as u64) / SECTOR_BYTES * SECTOR_BYTES;
+    end.saturating_sub(offset) as usize
 }
 
 #[cfg(test)]

@@ -83,10 +83,12 @@ fn faults_strike_once_where_aimed_and_a_failing_write_is_half_done() {
     disk.inject(Fault::enospc(FaultPoint::Write).after(1).on("log"));
     let other = disk.open(Path::new("other"), OpenMode::Create).unwrap();
     other.write_at(b"x", 0).unwrap();
-    file.write_at(&[2; 8], 0).unwrap();
-    let full = file.write_at(&[3; 8], 0).unwrap_err();
+    file.write_at(&[2; 1600], 0).unwrap();
+    let full = file.write_at(&[3; 1200], 400).unwrap_err();
     assert_eq!(full.kind(), io::ErrorKind::StorageFull);
-    assert_eq!(disk.read(Path::new("log")).unwrap()[..8], [3, 3, 3, 3, 2, 2, 2, 2]);
+    // Half of it would end at 1000, within a sector.
+    let expected = [vec![2; 400], vec![3; 112], vec![2; 1088]].concat();
+    assert_eq!(disk.read(Path::new("log")).unwrap()[..1600], expected);
     file.write_at(&[4; 8], 0).unwrap();
 }
 

@@ -47,7 +47,7 @@ impl ApplyLoop {
             }
         };
         self.tell_raft_configuration(change);
-        self.applied_conf_change = true;
+        self.raft_waits = true;
         if id != 0 {
             self.answers.push((id, answer));
         }

@@ -64,8 +64,9 @@ pub struct ApplyLoop {
     snapshot_index: u64,
     /// Set by a configuration change since the last batch.
     conf_state_changed: bool,
-    /// Set by such a change also when it was refused: raft lets no other in before it knows.
-    applied_conf_change: bool,
+    /// Set by such a change also when it was refused, and by the first entry of a term, behind which one of an
+    /// earlier leader may be: raft lets no other change in before it knows that they are applied.
+    raft_waits: bool,
     /// Whether the index still holds what compactions have dropped.
     index_compaction: IndexCompactionState,
     answers: Vec<(u64, Result<Outcome, Error>)>,
@@ -96,7 +97,7 @@ impl ApplyLoop {
             applied: start.applied,
             snapshot_index: start.snapshot_index,
             conf_state_changed: false,
-            applied_conf_change: false,
+            raft_waits: false,
             // One that a restart interrupted; without such the first slice finds nothing to do.
             index_compaction: IndexCompactionState::Unfinished,
             answers: Vec::new(),
@@ -243,6 +244,7 @@ impl ApplyLoop {
             EntryKind::Normal => self.apply_request(entry.data)?,
             EntryKind::ConfChange | EntryKind::ConfChangeV2 => self.apply_conf_change(&entry)?,
         }
+        self.raft_waits |= position.term > self.applied.term;
         self.applied = position;
         Ok(())
     }
@@ -368,17 +370,16 @@ impl ApplyLoop {
             self.shared.waiters.answer(id, answer);
         }
         self.shared.apply_waiters.reached(self.applied.index);
-        let has_changed = std::mem::take(&mut self.applied_conf_change);
-        self.tell_raft(has_changed);
+        self.tell_raft();
         self.note_metrics(view.revision().to_wire(), view.key_count());
         Ok(())
     }
 
     /// Raft hands out more once it knows what is applied, and has room for four times this much before that:
-    /// so it is told now and then, not woken for every batch. It waits for a configuration change, though, and
+    /// so it is told now and then, not woken for every batch. It waits for configuration changes, though, and
     /// without a leader for whatever must be applied before it may ask for an election.
-    fn tell_raft(&mut self, applied_conf_change: bool) {
-        let is_awaited = applied_conf_change || self.shared.raft.leader().is_none();
+    fn tell_raft(&mut self) {
+        let is_awaited = std::mem::take(&mut self.raft_waits) || self.shared.raft.leader().is_none();
         if !is_awaited && self.untold_bytes < UNTOLD_BYTES_MAX {
             return;
         }
