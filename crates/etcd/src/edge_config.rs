@@ -114,6 +114,8 @@ fn dial_tls(settings: &Settings, tls: &TlsOptions) -> DialOptions {
         key_file,
         trusted_ca_file: tls.trusted_ca_file.clone(),
         skip_verify: tls.auto.is_some(),
+        allowed_cns: tls.allowed_cns.clone(),
+        allowed_hostnames: tls.allowed_hostnames.clone(),
         cipher_suites: tls.cipher_suites.clone(),
         min_version: tls.min_version,
         max_version: tls.max_version,
