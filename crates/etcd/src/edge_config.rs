@@ -95,7 +95,6 @@ pub fn peer(settings: &Settings) -> Result<PeerConfig, String> {
         tls,
         skip_client_san_verification: settings.peer_skip_client_san_verification,
         local_address: local_address(settings)?,
-        advertise_urls: url::texts(&settings.initial_advertise_peer_urls),
         read_timeout: settings.raft_read_timeout.to_std(),
         write_timeout: settings.raft_write_timeout.to_std(),
         dial_timeout: Duration::from_secs(1) + election_timeout,

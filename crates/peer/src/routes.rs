@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use lease::LeaseId;
-use membership::{Member, MemberId};
+use membership::{Member, encode_members};
 use mvcc::Revision;
 use prost::Message;
 use proto::etcdserverpb::{
@@ -17,13 +17,13 @@ use proto::etcdserverpb::{
 };
 use proto::leasepb::{LeaseInternalRequest, LeaseInternalResponse};
 use raft::codec;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use server::{Error, LeaseKeys, SERVER_VERSION};
 use tokio::time::timeout;
 
 use crate::body::Body;
-use crate::headers::{CLUSTER_ID, RAFT_TO, SERVER_VERSION_NAME, hex, peer_urls, sender};
+use crate::hash_kv::{HashKvHeaderJson, HashKvJson, HashKvRequestJson};
+use crate::headers::{CLUSTER_ID, RAFT_TO, SERVER_VERSION_NAME, hex, parse_id, peer_urls, sender};
 use crate::network::Shared;
 use crate::stream::StreamKind;
 use crate::{reader, snapshot, stream};
@@ -118,7 +118,11 @@ async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<
                 Err(why) => {
                     tracing::warn!(remote_peer_id = label, error = %why, "failed to process Raft message");
                     shared.metrics.received_failures.with_label_values(&[&label]).inc();
-                    error(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message")
+                    let mut refusal =
+                        error(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message");
+                    // Compat: etcd breaks the connection here.
+                    refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    refusal
                 }
             }
         }
@@ -165,7 +169,7 @@ fn admitted_stream(shared: &Arc<Shared>, request: &Request<Incoming>) -> Respons
     let Some(kind) = StreamKind::BOTH.into_iter().find(|kind| kind.path() == split.0) else {
         return error(StatusCode::NOT_FOUND, "invalid path");
     };
-    let Ok(from) = u64::from_str_radix(split.1, 16).map(MemberId) else {
+    let Some(from) = parse_id(split.1, 16) else {
         return error(StatusCode::NOT_FOUND, "invalid from");
     };
     if shared.server().is_removed(from) {
@@ -192,28 +196,8 @@ fn probing() -> Response<Body> {
 
 // --- the cluster ---
 
-/// Fields that say nothing are left out, as Go's `omitempty` does.
-fn member_json(member: &Member) -> Value {
-    let mut fields = Map::new();
-    fields.insert("id".into(), json!(member.id.0));
-    fields.insert("peerURLs".into(), json!(member.peer_urls));
-    if member.is_learner {
-        fields.insert("isLearner".into(), json!(true));
-    }
-    if !member.attributes.name.is_empty() {
-        fields.insert("name".into(), json!(member.attributes.name));
-    }
-    if !member.attributes.client_urls.is_empty() {
-        fields.insert("clientURLs".into(), json!(member.attributes.client_urls));
-    }
-    Value::Object(fields)
-}
-
-fn member_list<'a>(members: impl Iterator<Item = &'a Member>) -> Response<Body> {
-    let mut members: Vec<&Member> = members.collect();
-    members.sort_by_key(|member| member.id);
-    let members: Vec<Value> = members.into_iter().map(member_json).collect();
-    json_answer(&format!("{}\n", Value::Array(members)))
+fn member_list<'a>(members: impl IntoIterator<Item = &'a Member>) -> Response<Body> {
+    json_answer(&format!("{}\n", encode_members(members)))
 }
 
 fn members(shared: &Shared, request: &Request<Incoming>) -> Response<Body> {
@@ -229,11 +213,12 @@ async fn promote(shared: &Shared, request: &Request<Incoming>) -> Response<Body>
     if request.method() != Method::POST {
         return method_not_allowed("POST");
     }
-    let id = request.uri().path().trim_start_matches("/members/promote/");
-    let mut response = match id.parse::<u64>() {
-        Err(_) => error(StatusCode::NOT_FOUND, &format!("member {id} not found in cluster")),
-        Ok(id) => match shared.server().promote_here(MemberId(id)).await {
-            Ok(members) => member_list(members.iter()),
+    let path = request.uri().path();
+    let id = path.strip_prefix("/members/promote/").unwrap_or(path);
+    let mut response = match parse_id(id, 10) {
+        None => error(StatusCode::NOT_FOUND, &format!("member {id} not found in cluster")),
+        Some(id) => match shared.server().promote_here(id).await {
+            Ok(members) => member_list(&members),
             Err(why @ Error::MemberNotFound) => error(StatusCode::NOT_FOUND, &why.to_string()),
             Err(why @ (Error::MemberNotLearner | Error::LearnerNotReady)) => {
                 error(StatusCode::PRECONDITION_FAILED, &why.to_string())
@@ -258,7 +243,7 @@ async fn downgrade_enabled(shared: &Shared, request: &Request<Incoming>) -> Resp
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
             response
         }
-        Err(why) => error(StatusCode::INTERNAL_SERVER_ERROR, &why.to_string()),
+        Err(why) => error(StatusCode::INTERNAL_SERVER_ERROR, &format!("failed linearized read: {why}")),
     };
     introduce(shared, &mut response);
     response
@@ -276,12 +261,6 @@ fn version(shared: &Shared, request: &Request<Incoming>) -> Response<Body> {
     ))
 }
 
-#[derive(Deserialize)]
-struct HashKvRequestJson {
-    #[serde(default)]
-    revision: i64,
-}
-
 async fn hash_kv(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
     if request.method() != Method::GET {
         return method_not_allowed("GET");
@@ -293,9 +272,9 @@ async fn hash_kv(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<B
     } else {
         match read(request.into_body(), HASH_REQUEST_BYTES_MAX, shared).await {
             Err(_) => error(StatusCode::BAD_REQUEST, "error reading body"),
-            Ok(body) => match serde_json::from_slice::<HashKvRequestJson>(&body) {
+            Ok(body) => match serde_json::from_slice::<Option<HashKvRequestJson>>(&body) {
                 Err(_) => error(StatusCode::BAD_REQUEST, "error unmarshalling request"),
-                Ok(HashKvRequestJson { revision }) => hash_at(shared, revision).await,
+                Ok(request) => hash_at(shared, request.unwrap_or_default().revision).await,
             },
         }
     };
@@ -313,22 +292,13 @@ async fn hash_at(shared: &Shared, revision: i64) -> Response<Body> {
         }
         Err(why) => return error(StatusCode::INTERNAL_SERVER_ERROR, &why.to_string()),
     };
-    // Compat: Go's plain JSON of a protobuf message, with numbers as numbers and zeros left out.
-    let header = json!({
-        "cluster_id": server.cluster_id().0,
-        "member_id": server.member_id().0,
-        "revision": hashed.revision.to_wire(),
-        "raft_term": server.raft().term(),
-    });
-    json_answer(
-        &json!({
-            "header": header,
-            "hash": hashed.hash,
-            "compact_revision": hashed.compact_revision,
-            "hash_revision": hashed.hash_revision.to_wire(),
-        })
-        .to_string(),
-    )
+    let answer = HashKvJson {
+        header: HashKvHeaderJson { revision: hashed.revision.to_wire() },
+        hash: hashed.hash,
+        compact_revision: hashed.compact_revision,
+        hash_revision: hashed.hash_revision.to_wire(),
+    };
+    json_answer(&serde_json::to_string(&answer).expect("numbers always serialise"))
 }
 
 // --- leases ---
