@@ -9,6 +9,16 @@ pub struct HashKvRequestJson {
     pub revision: i64,
 }
 
+impl HashKvRequestJson {
+    /// `None`: it is none. Compat: Go takes `null` for an empty object, and an array for an error.
+    pub fn parse(body: &[u8]) -> Option<HashKvRequestJson> {
+        if body.trim_ascii_start().starts_with(b"[") {
+            return None;
+        }
+        serde_json::from_slice::<Option<HashKvRequestJson>>(body).ok().map(Option::unwrap_or_default)
+    }
+}
+
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HashKvJson {
@@ -37,6 +47,14 @@ fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_that_go_takes() {
+        let revision = |body: &str| HashKvRequestJson::parse(body.as_bytes()).map(|request| request.revision);
+        assert_eq!(revision("{\"revision\":4}"), Some(4));
+        assert_eq!((revision("{}"), revision("null")), (Some(0), Some(0)));
+        assert_eq!((revision(""), revision(" [4]"), revision("{\"revision\":\"4\"}")), (None, None, None));
+    }
 
     #[test]
     fn numbers_are_plain_and_zeros_absent() {

@@ -222,7 +222,8 @@ impl Shared {
         limit: Duration,
         question: impl Future<Output = Result<T, server::AskError>> + Send + 'static,
     ) -> Asked<T> {
-        let asking = self.runtime.spawn(tokio::time::timeout(limit, question));
+        // Whoever asks may be a thread without a runtime, so the clock starts over there.
+        let asking = self.runtime.spawn(async move { tokio::time::timeout(limit, question).await });
         Box::pin(async move {
             match asking.await {
                 Ok(Ok(answer)) => answer,

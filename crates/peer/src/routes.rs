@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use lease::LeaseId;
-use membership::{Member, encode_members};
+use membership::{Member, MemberId, encode_members};
 use mvcc::Revision;
 use prost::Message;
 use proto::etcdserverpb::{
@@ -96,38 +96,41 @@ async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<
     if let Err(refusal) = admit(shared, request.headers()) {
         return *refusal;
     }
-    let Some(from) = sender(request.headers()) else {
-        return error(StatusCode::BAD_REQUEST, "error unmarshalling raft message");
-    };
-    let mut response = match read(request.into_body(), MESSAGE_BYTES_MAX, shared).await {
-        Err(_) => error(StatusCode::BAD_REQUEST, "error reading raft message"),
-        Ok(bytes) => {
-            let label = from.to_string();
-            shared.metrics.received_bytes.with_label_values(&[&label]).inc_by(bytes.len() as f64);
-            let received = match codec::decode_message(bytes) {
-                Err(why) => {
-                    tracing::warn!(remote_peer_id = label, error = %why, "failed to unmarshal Raft message");
-                    shared.metrics.received_failures.with_label_values(&[&label]).inc();
-                    return error(StatusCode::BAD_REQUEST, "error unmarshalling raft message");
-                }
-                Ok(message) => reader::take(shared.server(), from, message),
-            };
-            match received {
-                Ok(()) => status(StatusCode::NO_CONTENT),
-                Err(why) => {
-                    tracing::warn!(remote_peer_id = label, error = %why, "failed to process Raft message");
-                    shared.metrics.received_failures.with_label_values(&[&label]).inc();
-                    let mut refusal =
-                        error(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message");
-                    // Compat: etcd breaks the connection here.
-                    refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                    refusal
-                }
-            }
-        }
+    let mut response = match sender(request.headers()) {
+        None => error(StatusCode::BAD_REQUEST, "error unmarshalling raft message"),
+        Some(from) => take_message(shared, from, request.into_body()).await,
     };
     introduce(shared, &mut response);
     response
+}
+
+async fn take_message(shared: &Arc<Shared>, from: MemberId, body: Incoming) -> Response<Body> {
+    let label = from.to_string();
+    let failed = || shared.metrics.received_failures.with_label_values(&[&label]).inc();
+    let Ok(bytes) = read(body, MESSAGE_BYTES_MAX, shared).await else {
+        failed();
+        return error(StatusCode::BAD_REQUEST, "error reading raft message");
+    };
+    shared.metrics.received_bytes.with_label_values(&[&label]).inc_by(bytes.len() as f64);
+    let message = match codec::decode_message(bytes) {
+        Ok(message) => message,
+        Err(why) => {
+            tracing::warn!(remote_peer_id = label, error = %why, "failed to unmarshal Raft message");
+            failed();
+            return error(StatusCode::BAD_REQUEST, "error unmarshalling raft message");
+        }
+    };
+    match reader::take(shared.server(), from, message) {
+        Ok(()) => status(StatusCode::NO_CONTENT),
+        Err(why) => {
+            tracing::warn!(remote_peer_id = label, error = %why, "failed to process Raft message");
+            failed();
+            let mut refusal = error(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message");
+            // Compat: etcd breaks the connection here.
+            refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            refusal
+        }
+    }
 }
 
 async fn take_snapshot(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
@@ -149,13 +152,12 @@ async fn take_snapshot(shared: &Arc<Shared>, request: Request<Incoming>) -> Resp
 }
 
 fn open_stream(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<Body> {
-    let mut response = if request.method() == Method::GET {
-        match admit(shared, request.headers()) {
-            Err(refusal) => *refusal,
-            Ok(()) => admitted_stream(shared, request),
-        }
-    } else {
-        method_not_allowed("GET")
+    if request.method() != Method::GET {
+        return method_not_allowed("GET");
+    }
+    let mut response = match admit(shared, request.headers()) {
+        Err(refusal) => *refusal,
+        Ok(()) => admitted_stream(shared, request),
     };
     introduce(shared, &mut response);
     response.headers_mut().insert(SERVER_VERSION_NAME, HeaderValue::from_static(SERVER_VERSION));
@@ -266,19 +268,16 @@ async fn hash_kv(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<B
     }
     let own = shared.identity().cluster_id.to_string();
     let theirs = request.headers().get(CLUSTER_ID).and_then(|id| id.to_str().ok());
-    let mut response = if theirs.is_some_and(|theirs| theirs != own) {
-        error(StatusCode::PRECONDITION_FAILED, "cluster ID mismatch")
-    } else {
-        match read(request.into_body(), HASH_REQUEST_BYTES_MAX, shared).await {
-            Err(_) => error(StatusCode::BAD_REQUEST, "error reading body"),
-            Ok(body) => match serde_json::from_slice::<Option<HashKvRequestJson>>(&body) {
-                Err(_) => error(StatusCode::BAD_REQUEST, "error unmarshalling request"),
-                Ok(request) => hash_at(shared, request.unwrap_or_default().revision).await,
-            },
-        }
+    if theirs.is_some_and(|theirs| theirs != own) {
+        return error(StatusCode::PRECONDITION_FAILED, "cluster ID mismatch");
+    }
+    let Ok(body) = read(request.into_body(), HASH_REQUEST_BYTES_MAX, shared).await else {
+        return error(StatusCode::BAD_REQUEST, "error reading body");
     };
-    introduce(shared, &mut response);
-    response
+    match HashKvRequestJson::parse(&body) {
+        None => error(StatusCode::BAD_REQUEST, "error unmarshalling request"),
+        Some(request) => hash_at(shared, request.revision).await,
+    }
 }
 
 async fn hash_at(shared: &Shared, revision: i64) -> Response<Body> {
@@ -297,7 +296,9 @@ async fn hash_at(shared: &Shared, revision: i64) -> Response<Body> {
         compact_revision: hashed.compact_revision,
         hash_revision: hashed.hash_revision.to_wire(),
     };
-    json_answer(&serde_json::to_string(&answer).expect("numbers always serialise"))
+    let mut response = json_answer(&serde_json::to_string(&answer).expect("numbers always serialise"));
+    introduce(shared, &mut response);
+    response
 }
 
 // --- leases ---
@@ -325,8 +326,8 @@ async fn renew(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     };
     match shared.server().renew_here(LeaseId(request.id)).await {
         Ok(Some(ttl)) => {
-            let header = Some(ResponseHeader::default());
-            protobuf_answer(&LeaseKeepAliveResponse { header, id: request.id, ttl })
+            // Compat: without a header, unlike the answer below.
+            protobuf_answer(&LeaseKeepAliveResponse { header: None, id: request.id, ttl })
         }
         Ok(None) => error(StatusCode::NOT_FOUND, &Error::LeaseNotFound.to_string()),
         Err(Error::TimeoutWaitAppliedIndex) => apply_timeout(),

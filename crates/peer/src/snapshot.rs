@@ -324,6 +324,7 @@ impl Inflow {
         while self.bytes.len() < len {
             match self.next().await? {
                 Some(bytes) => self.bytes.extend_from_slice(&bytes),
+                None if self.bytes.is_empty() => return Err("EOF".to_owned()),
                 None => return Err("unexpected EOF".to_owned()),
             }
         }
