@@ -147,20 +147,27 @@ async fn accept(shared: Arc<Shared>, acceptor: Acceptor, security: Arc<Security>
 
 /// Source: etcd `server/embed/config_logging.go`.
 fn log_rejected(remote: &str, server_name: &str, names: Option<&Names>, error: &str) {
-    const MESSAGE: &str = "rejected connection on peer endpoint";
     match names {
         // Load balancers look in like this all the time.
-        None if error == "EOF" => {
-            tracing::debug!("remote-addr" = remote, "server-name" = server_name, error, MESSAGE);
-        }
-        None => tracing::warn!("remote-addr" = remote, "server-name" = server_name, error, MESSAGE),
+        None if error == "EOF" => tracing::debug!(
+            "remote-addr" = remote,
+            "server-name" = server_name,
+            error,
+            "rejected connection on peer endpoint"
+        ),
+        None => tracing::warn!(
+            "remote-addr" = remote,
+            "server-name" = server_name,
+            error,
+            "rejected connection on peer endpoint"
+        ),
         Some(names) => tracing::warn!(
             "remote-addr" = remote,
             "server-name" = server_name,
             "ip-addresses" = ?names.addresses,
             "dns-names" = ?names.dns,
             error,
-            MESSAGE
+            "rejected connection on peer endpoint"
         ),
     }
 }

@@ -1,11 +1,12 @@
 //! The protocol between members, judged by etcd's own binaries.
 //!
-//!     interop-peer --peers DIR --ours ETCD [routes|questions|mixed…]
+//!     interop-peer --peers DIR --ours ETCD [routes|questions|secure|mixed…]
 //!
 //! | suite | does |
 //! |---|---|
 //! | routes | sends the same requests to the peer ports of etcd 3.7 and of ours, and compares the answers |
 //! | questions | asks etcd 3.7 and 3.6 everything that a member of ours may ask |
+//! | secure | the same clusters over TLS: certificates of an authority, of their own, and one with the wrong name |
 //! | mixed | runs clusters of etcd 3.7, etcd 3.6 and ours: elections, snapshots both ways, restarts, joins |
 
 mod etcdctl;
@@ -14,6 +15,7 @@ mod mixed;
 mod process;
 mod questions;
 mod routes;
+mod secure;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,7 +30,8 @@ pub struct Programs {
 
 type Suite = (&'static str, fn(&Programs) -> Result<String, String>);
 
-const SUITES: [Suite; 3] = [("routes", routes::run), ("questions", questions::run), ("mixed", mixed::run)];
+const SUITES: [Suite; 4] =
+    [("routes", routes::run), ("questions", questions::run), ("secure", secure::run), ("mixed", mixed::run)];
 
 fn main() -> ExitCode {
     let (programs, chosen) = match options() {

@@ -11,14 +11,14 @@ const BEHIND: usize = 300;
 /// How often a member is left behind until it needs a snapshot.
 const ATTEMPTS: usize = 30;
 
-struct Member {
-    place: Place,
-    process: Option<Process>,
+pub struct Member {
+    pub place: Place,
+    pub process: Option<Process>,
 }
 
-struct Cluster<'a> {
+pub struct Cluster<'a> {
     programs: &'a Programs,
-    members: Vec<Member>,
+    pub members: Vec<Member>,
     writes: usize,
 }
 
@@ -51,7 +51,7 @@ pub fn run(programs: &Programs) -> Result<String, String> {
 }
 
 impl<'a> Cluster<'a> {
-    fn new(programs: &'a Programs, root: &std::path::Path) -> Result<Cluster<'a>, String> {
+    pub fn new(programs: &'a Programs, root: &std::path::Path) -> Result<Cluster<'a>, String> {
         let mut members = Vec::new();
         for (name, etcd, catch_up) in [
             ("go37", &programs.etcd_3_7, "--snapshot-catchup-entries=20"),
@@ -66,12 +66,12 @@ impl<'a> Cluster<'a> {
     }
 
     /// As the members' flags name it.
-    fn initial(&self) -> String {
+    pub fn initial(&self) -> String {
         let all: Vec<String> = self.members.iter().map(|member| member.place.named_url()).collect();
         all.join(",")
     }
 
-    fn settle(&mut self) -> Result<(), String> {
+    pub fn settle(&mut self) -> Result<(), String> {
         let initial = self.initial();
         for member in &mut self.members {
             member.process = Some(member.place.start(&initial, "new")?);
@@ -89,7 +89,7 @@ impl<'a> Cluster<'a> {
         process.ready()
     }
 
-    fn kill(&mut self, n: usize) -> Result<(), String> {
+    pub fn kill(&mut self, n: usize) -> Result<(), String> {
         self.members[n].process.take().ok_or("it runs")?.kill()
     }
 
@@ -103,7 +103,7 @@ impl<'a> Cluster<'a> {
         etcdctl::surely(self.programs, place, &["put", &key, &self.writes.to_string()]).map(drop)
     }
 
-    fn write_everywhere(&mut self) -> Result<(), String> {
+    pub fn write_everywhere(&mut self) -> Result<(), String> {
         let places: Vec<Place> = self.running().into_iter().cloned().collect();
         for place in &places {
             self.write(place)?;
@@ -127,7 +127,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Moves the leadership there.
-    fn lead(&mut self, n: usize) -> Result<(), String> {
+    pub fn lead(&mut self, n: usize) -> Result<(), String> {
         let mut last = String::new();
         let places: Vec<Place> = self.running().into_iter().cloned().collect();
         let next = self.members[n].place.clone();
@@ -203,7 +203,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// All running members come to have applied the same, and have equal hashes then.
-    fn agree(&self) -> Result<(), String> {
+    pub fn agree(&self) -> Result<(), String> {
         let places = self.running();
         let mut last = String::new();
         let agreed = wait("all have the same", || {

@@ -17,6 +17,7 @@ pub struct Place {
     pub folder: PathBuf,
     pub client_port: u16,
     pub peer_port: u16,
+    pub peer_scheme: &'static str,
     pub more: Vec<String>,
 }
 
@@ -33,6 +34,7 @@ impl Place {
             folder: root.join(name),
             client_port: port(&client)?,
             peer_port: port(&peer)?,
+            peer_scheme: "http",
             more: Vec::new(),
         })
     }
@@ -42,7 +44,7 @@ impl Place {
     }
 
     pub fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
+        format!("{}://127.0.0.1:{}", self.peer_scheme, self.peer_port)
     }
 
     pub fn named_url(&self) -> String {
@@ -106,6 +108,12 @@ impl Process {
         let text = self.log_text();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    /// Waits for a word in its log.
+    pub fn says(&self, text: &str) -> Result<(), String> {
+        wait(&format!("{} says {text:?}", self.name), || Ok(self.log_text().contains(text)))
+            .map_err(|error| format!("{error}; its log:\n{}", self.last_lines()))
     }
 
     /// SIGKILL.
