@@ -16,7 +16,7 @@ pub const COMMAND: Command = Command {
 
 /// Suites of testing/interop/differential, in one program.
 const DIFFERENTIAL: &[&str] = &["requests", "strange", "watches", "folders", "kills"];
-const OTHERS: &[&str] = &["wal", "bolt", "etcdctl"];
+const OTHERS: &[&str] = &["wal", "bolt", "etcdctl", "peer"];
 
 struct Options {
     peers: PathBuf,
@@ -58,6 +58,11 @@ fn interop(arguments: &[String]) -> Result<(), Failure> {
         run.arg("--reference").arg(etcd_folder.join("etcdctl")).arg("--candidate").arg(ours.join("etcdctl"));
         run.arg("--etcd").arg(etcd_folder.join("etcd"));
         note(shell::run("etcdctl: what both print", &mut run));
+    }
+    if chosen("peer") {
+        let mut run = cargo(&["run", "--quiet", "--locked", "--package", "interop-peer", "--"]);
+        run.arg("--peers").arg(&options.peers).arg("--ours").arg(ours.join("etcd"));
+        note(shell::run("members: the same protocol, clusters of both", &mut run));
     }
     match failures.len() {
         0 => Ok(()),

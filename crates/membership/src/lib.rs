@@ -14,6 +14,6 @@ mod version;
 pub use cluster::{Cluster, ConfChangeError, MemberChange};
 pub use id::{ClusterId, MemberId};
 pub use member::{Attributes, Member};
-pub use record::{Bucket, DowngradeRecord, RecordError, Write};
+pub use record::{Bucket, DowngradeRecord, RecordError, Write, decode_members, encode_members};
 pub use url::{UrlError, normalize_url};
 pub use version::{ParseVersionError, Version};

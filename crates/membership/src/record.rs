@@ -87,17 +87,72 @@ pub struct DowngradeRecord {
     pub enabled: bool,
 }
 
+/// As Go writes it, which leaves nothing in strings that a browser could take for a tag.
+fn go_json(value: &impl Serialize) -> String {
+    let json = serde_json::to_string(value).expect("strings and numbers always serialise");
+    let is_special = |c: char| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
+    if !json.contains(is_special) {
+        return json;
+    }
+    // None of these stands outside of strings.
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        match is_special(c) {
+            true => escaped += &format!("\\u{:04x}", u32::from(c)),
+            false => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+impl From<&Member> for MemberJson {
+    fn from(member: &Member) -> MemberJson {
+        MemberJson {
+            id: member.id.0,
+            peer_urls: member.peer_urls.clone(),
+            is_learner: member.is_learner,
+            name: member.attributes.name.clone(),
+            client_urls: member.attributes.client_urls.clone(),
+            is_promote: false,
+        }
+    }
+}
+
+impl From<MemberJson> for Member {
+    fn from(json: MemberJson) -> Member {
+        Member {
+            id: MemberId(json.id),
+            peer_urls: json.peer_urls,
+            is_learner: json.is_learner,
+            attributes: Attributes { name: json.name, client_urls: json.client_urls },
+        }
+    }
+}
+
+/// Members as they tell each other who is in the cluster: a JSON array, sorted by id.
+pub fn encode_members<'a>(members: impl IntoIterator<Item = &'a Member>) -> String {
+    let mut list: Vec<MemberJson> = members.into_iter().map(MemberJson::from).collect();
+    list.sort_by_key(|member| member.id);
+    go_json(&list)
+}
+
+/// What [`encode_members`] of any release made, sorted by id.
+///
+/// # Errors
+/// It is something else.
+pub fn decode_members(bytes: &[u8]) -> Result<Vec<Member>, RecordError> {
+    let mut list: Vec<MemberJson> = serde_json::from_slice(bytes).map_err(|error| RecordError {
+        what: "list of members",
+        key: String::new(),
+        reason: error.to_string(),
+    })?;
+    list.sort_by_key(|member| member.id);
+    Ok(list.into_iter().map(Member::from).collect())
+}
+
 /// A member as a record or as the context of a configuration change.
 pub(crate) fn encode_member(member: &Member) -> Vec<u8> {
-    let json = MemberJson {
-        id: member.id.0,
-        peer_urls: member.peer_urls.clone(),
-        is_learner: member.is_learner,
-        name: member.attributes.name.clone(),
-        client_urls: member.attributes.client_urls.clone(),
-        is_promote: false,
-    };
-    serde_json::to_vec(&json).expect("strings and numbers always serialise")
+    go_json(&MemberJson::from(member)).into_bytes()
 }
 
 /// What a promotion carries instead of a member's record: all but its id is known.
@@ -120,13 +175,8 @@ pub(crate) fn decode_member(what: &'static str, bytes: &[u8]) -> Result<(Member,
         key: String::from_utf8_lossy(bytes).into_owned(),
         reason: error.to_string(),
     })?;
-    let member = Member {
-        id: MemberId(json.id),
-        peer_urls: json.peer_urls,
-        is_learner: json.is_learner,
-        attributes: Attributes { name: json.name, client_urls: json.client_urls },
-    };
-    Ok((member, json.is_promote))
+    let is_promote = json.is_promote;
+    Ok((json.into(), is_promote))
 }
 
 pub(crate) fn decode_id(what: &'static str, key: &[u8]) -> Result<MemberId, RecordError> {
@@ -134,5 +184,35 @@ pub(crate) fn decode_id(what: &'static str, key: &[u8]) -> Result<MemberId, Reco
     match u64::from_str_radix(&text, 16) {
         Ok(id) => Ok(MemberId(id)),
         Err(error) => Err(RecordError { what, key: text, reason: error.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_have_the_bytes_that_go_gives_them() {
+        let member = |id, name: &str, is_learner| Member {
+            id: MemberId(id),
+            peer_urls: vec!["http://a:1".to_owned()],
+            is_learner,
+            attributes: Attributes { name: name.to_owned(), client_urls: Vec::new() },
+        };
+        let members =
+            [member(9, "a<b>&\u{2028}\"", false), member(u64::MAX, "", true), member(7, "x", false)];
+        let json = encode_members(&members);
+        assert_eq!(
+            json,
+            concat!(
+                r#"[{"id":7,"peerURLs":["http://a:1"],"name":"x"},"#,
+                r#"{"id":9,"peerURLs":["http://a:1"],"name":"a\u003cb\u003e\u0026\u2028\""},"#,
+                r#"{"id":18446744073709551615,"peerURLs":["http://a:1"],"isLearner":true}]"#,
+            )
+        );
+        let back = decode_members(json.as_bytes()).unwrap();
+        assert_eq!(back, [members[2].clone(), members[0].clone(), members[1].clone()]);
+        assert!(decode_members(b"{}").is_err());
+        assert!(decode_members(b"[{\"id\":-1}]").is_err());
     }
 }

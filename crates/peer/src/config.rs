@@ -22,8 +22,6 @@ pub struct PeerConfig {
     pub skip_client_san_verification: bool,
     /// The gate SetMemberLocalAddr: where connections to others begin.
     pub local_address: Option<IpAddr>,
-    /// `--initial-advertise-peer-urls`, which others answer to while they do not know this member.
-    pub advertise_urls: Vec<String>,
     /// `--raft-read-timeout`: how long a stream may be silent.
     pub read_timeout: Duration,
     /// `--raft-write-timeout`: how long a request to another member may take to be sent.
@@ -42,7 +40,6 @@ impl Default for PeerConfig {
             dial_tls: DialOptions::default(),
             skip_client_san_verification: false,
             local_address: None,
-            advertise_urls: Vec::new(),
             read_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(5),
             dial_timeout: Duration::from_secs(2),

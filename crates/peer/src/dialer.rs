@@ -17,8 +17,13 @@ use rustls_pki_types::ServerName;
 use server::ConnectionLoss;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use transport::listen;
+use transport::tls::TlsError;
+use transport::tls::dial::DialOptions;
+use transport::tls::words;
 
 use crate::body::Body;
 use crate::config::PeerConfig;
@@ -40,15 +45,16 @@ impl fmt::Display for DialError {
 }
 
 impl DialError {
-    fn of(error: &io::Error) -> DialError {
+    fn of(url: &str, error: &io::Error) -> DialError {
         let loss = match error.kind() {
+            // A unix socket that nobody has made is a port that nobody listens on.
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ConnectionLoss::Refused,
             io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => {
                 ConnectionLoss::Closed
             }
             _ => ConnectionLoss::Silent,
         };
-        DialError { loss, why: error.to_string() }
+        DialError { loss, why: format!("dial {url}: {}", words(error)) }
     }
 
     fn silent(why: impl Into<String>) -> DialError {
@@ -57,15 +63,18 @@ impl DialError {
 
     fn request(error: &hyper::Error) -> DialError {
         let loss = if error.is_timeout() { ConnectionLoss::Silent } else { ConnectionLoss::Closed };
-        DialError { loss, why: error.to_string() }
+        DialError { loss, why: words(error) }
     }
 }
 
 /// Makes connections, and keeps a few for the next request.
 pub struct Dialer {
-    tls: Option<Arc<ClientConfig>>,
+    options: DialOptions,
+    /// Made when it is needed first: without options that means reading all roots of the system.
+    tls: OnceCell<Arc<ClientConfig>>,
     local_address: Option<IpAddr>,
     dial_timeout: Duration,
+    /// By URL; those that ended are dropped when the next one comes back.
     idle: Mutex<HashMap<String, Vec<SendRequest<Body>>>>,
 }
 
@@ -73,13 +82,19 @@ trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
 impl Dialer {
-    pub fn new(config: &PeerConfig, tls: Option<Arc<ClientConfig>>) -> Dialer {
-        Dialer {
-            tls,
+    /// # Errors
+    /// Files that are named do not work: the member must not start.
+    pub fn new(config: &PeerConfig) -> Result<Dialer, TlsError> {
+        let options = config.dial_tls.clone();
+        let names_files = options.cert_file.is_some() || options.trusted_ca_file.is_some();
+        let tls = if names_files { Some(options.client_config()?) } else { None };
+        Ok(Dialer {
+            options,
+            tls: OnceCell::new_with(tls),
             local_address: config.local_address,
             dial_timeout: config.dial_timeout,
             idle: Mutex::default(),
-        }
+        })
     }
 
     /// Sends a request to the member behind `url`, on a connection that waits or on a new one. The answer's
@@ -87,12 +102,19 @@ impl Dialer {
     pub async fn send(
         &self,
         url: &str,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Result<(Response<Incoming>, SendRequest<Body>), DialError> {
-        let mut sender = match self.take_idle(url) {
-            Some(sender) => sender,
-            None => self.connect(url).await?,
-        };
+        while let Some(mut sender) = self.take_idle(url) {
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, sender)),
+                // Nothing of it was sent when it comes back: the connection had ended while it waited.
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(DialError::request(error.error())),
+                },
+            }
+        }
+        let mut sender = self.connect(url).await?;
         let response = sender.send_request(request).await.map_err(|error| DialError::request(&error))?;
         Ok((response, sender))
     }
@@ -115,10 +137,14 @@ impl Dialer {
     }
 
     pub fn give_back(&self, url: &str, sender: SendRequest<Body>) {
+        let mut idle = self.idle.lock();
+        idle.retain(|_, waiting| {
+            waiting.retain(|sender| !sender.is_closed());
+            !waiting.is_empty()
+        });
         if sender.is_closed() {
             return;
         }
-        let mut idle = self.idle.lock();
         let waiting = idle.entry(url.to_owned()).or_default();
         if waiting.len() < IDLE_MAX {
             waiting.push(sender);
@@ -135,13 +161,12 @@ impl Dialer {
     async fn connect_unlimited(&self, url: &str) -> Result<SendRequest<Body>, DialError> {
         let (scheme, address) =
             url.split_once("://").ok_or_else(|| DialError::silent(format!("{url} is no URL")))?;
+        let failed = |error: io::Error| DialError::of(url, &error);
         let wire: Box<dyn Wire> = match scheme {
-            "unix" | "unixs" => {
-                Box::new(UnixStream::connect(address).await.map_err(|error| DialError::of(&error))?)
-            }
-            _ => Box::new(self.connect_tcp(address).await.map_err(|error| DialError::of(&error))?),
+            "unix" | "unixs" => Box::new(UnixStream::connect(address).await.map_err(failed)?),
+            _ => Box::new(self.connect_tcp(address).await.map_err(failed)?),
         };
-        let wire = if scheme.ends_with('s') { self.secure(address, wire).await? } else { wire };
+        let wire = if scheme.ends_with('s') { self.secure(url, address, wire).await? } else { wire };
         let (sender, connection) = hyper::client::conn::http1::Builder::new()
             .title_case_headers(true)
             .handshake(TokioIo::new(wire))
@@ -157,7 +182,10 @@ impl Dialer {
 
     async fn connect_tcp(&self, address: &str) -> io::Result<TcpStream> {
         let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "no address for this host");
-        for address in lookup_host(address).await? {
+        let addresses: Vec<SocketAddr> = lookup_host(address).await?.collect();
+        // One that swallows everything leaves time for the others.
+        let share = self.dial_timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+        for address in addresses {
             let socket = match address {
                 SocketAddr::V4(_) => TcpSocket::new_v4()?,
                 SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -165,29 +193,39 @@ impl Dialer {
             if let Some(local) = self.local_address.filter(|local| local.is_ipv4() == address.is_ipv4()) {
                 socket.bind(SocketAddr::new(local, 0))?;
             }
-            match socket.connect(address).await {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
+            match timeout(share, socket.connect(address)).await {
+                Ok(Ok(stream)) => {
+                    listen::prepare(&stream)?;
                     return Ok(stream);
                 }
-                Err(error) => last = error,
+                Ok(Err(error)) => last = error,
+                Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "i/o timeout"),
             }
         }
         Err(last)
     }
 
-    async fn secure(&self, address: &str, wire: Box<dyn Wire>) -> Result<Box<dyn Wire>, DialError> {
-        let Some(tls) = &self.tls else {
-            return Err(DialError::silent(format!("TLS to {address} is not set up")));
-        };
+    async fn secure(
+        &self,
+        url: &str,
+        address: &str,
+        wire: Box<dyn Wire>,
+    ) -> Result<Box<dyn Wire>, DialError> {
+        let tls = self.tls.get_or_try_init(|| async {
+            let options = self.options.clone();
+            let reading = tokio::task::spawn_blocking(move || options.client_config());
+            let made = reading.await.map_err(|error| DialError::silent(error.to_string()))?;
+            made.map_err(|error| DialError::silent(format!("dial {url}: {error}")))
+        });
+        let tls = tls.await?.clone();
         // A socket's path is no name that a certificate could bear.
         let host = match address.rsplit_once(':') {
             Some((host, port)) if port.parse::<u16>().is_ok() => host.trim_matches(['[', ']']),
             _ => "localhost",
         };
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| DialError::silent(format!("{host} is no name of a server")))?;
-        let secured = TlsConnector::from(Arc::clone(tls)).connect(name, wire).await;
-        Ok(Box::new(secured.map_err(|error| DialError::of(&error))?))
+            .map_err(|_| DialError::silent(format!("dial {url}: {host} is no name of a server")))?;
+        let secured = TlsConnector::from(tls).connect(name, wire).await;
+        Ok(Box::new(secured.map_err(|error| DialError::of(url, &error))?))
     }
 }

@@ -78,10 +78,16 @@ pub fn hex(id: u64) -> HeaderValue {
     HeaderValue::from_str(&format!("{id:x}")).expect("hex digits are a header's value")
 }
 
+/// An id in digits alone: no sign, as Go's `ParseUint` takes none.
+pub fn parse_id(text: &str, radix: u32) -> Option<MemberId> {
+    let digits = Some(text).filter(|text| !text.starts_with('+'))?;
+    u64::from_str_radix(digits, radix).ok().map(MemberId)
+}
+
 /// The member that a request says it is from.
 pub fn sender(headers: &HeaderMap) -> Option<MemberId> {
     let text = headers.get(SERVER_FROM)?.to_str().ok()?;
-    u64::from_str_radix(text, 16).ok().filter(|id| *id != 0).map(MemberId)
+    parse_id(text, 16).filter(|id| id.0 != 0)
 }
 
 /// Where its sender can be reached.

@@ -18,6 +18,7 @@ mod body;
 mod codec;
 mod config;
 mod dialer;
+mod hash_kv;
 mod headers;
 mod listener;
 mod metrics;

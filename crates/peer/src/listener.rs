@@ -7,16 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use transport::tls::TlsError;
+use transport::tls::names::Names;
 use transport::{Acceptor, BoundSocket, ListenUrl, Rejected, Secured, Security, listen};
 
 use crate::config::PeerConfig;
 use crate::network::Shared;
 use crate::{routes, san};
+
+/// As it is negotiated in the handshake.
+const HTTP_2: &[u8] = b"h2";
 
 /// Between two tries to accept, when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -73,8 +78,8 @@ pub fn bind(config: &PeerConfig) -> Result<Vec<Bound>, BindError> {
             let hosts: Vec<String> =
                 secure.iter().filter(|url| !url.scheme.is_unix()).map(|url| url.address.clone()).collect();
             let mut tls = (*config.tls.server_config(&hosts).map_err(BindError::Tls)?).clone();
-            // Streams are HTTP/1.1, and the rest is small.
-            tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+            // In our order: members speak HTTP/1.1, and only who knows nothing else gets HTTP/2.
+            tls.alpn_protocols = vec![b"http/1.1".to_vec(), HTTP_2.to_vec()];
             Some(TlsAcceptor::from(Arc::new(tls)))
         }
     };
@@ -116,27 +121,74 @@ async fn accept(shared: Arc<Shared>, acceptor: Acceptor, security: Arc<Security>
         };
         let (shared, security) = (shared.clone(), security.clone());
         tokio::spawn(async move {
-            let rejected = match security.secure(stream).await {
-                Ok(Secured::Plain(stream)) => return serve_http(shared, stream, slot).await,
-                Ok(Secured::Tls(stream)) => match san::check(&shared.config, &stream, &remote).await {
-                    Ok(()) => return serve_http(shared, *stream, slot).await,
-                    Err(error) => Rejected::Handshake { server_name: String::new(), error },
-                },
-                Err(rejected) => rejected,
-            };
-            if let Rejected::Handshake { server_name, error } = rejected {
-                tracing::warn!(
-                    "remote-addr" = remote,
-                    "server-name" = server_name,
-                    error,
-                    "rejected connection on peer endpoint"
-                );
+            match security.secure(stream).await {
+                Ok(Secured::Plain(stream)) => serve_http(shared, stream, Version::Http1, slot).await,
+                Ok(Secured::Tls(stream)) => {
+                    let names = san::names(&stream);
+                    match san::check(&shared.config, names.as_ref(), &remote).await {
+                        Ok(()) => {
+                            let version = Version::negotiated(&stream);
+                            serve_http(shared, *stream, version, slot).await;
+                        }
+                        Err(error) => {
+                            let server_name = stream.get_ref().1.server_name().unwrap_or_default();
+                            log_rejected(&remote, server_name, names.as_ref(), &error);
+                        }
+                    }
+                }
+                Err(Rejected::Handshake { server_name, error }) => {
+                    log_rejected(&remote, &server_name, None, &error);
+                }
+                Err(Rejected::Silent) => {}
             }
         });
     }
 }
 
-async fn serve_http<S>(shared: Arc<Shared>, stream: S, slot: tokio::sync::OwnedSemaphorePermit)
+/// Source: etcd `server/embed/config_logging.go`.
+fn log_rejected(remote: &str, server_name: &str, names: Option<&Names>, error: &str) {
+    match names {
+        // Load balancers look in like this all the time.
+        None if error == "EOF" => tracing::debug!(
+            "remote-addr" = remote,
+            "server-name" = server_name,
+            error,
+            "rejected connection on peer endpoint"
+        ),
+        None => tracing::warn!(
+            "remote-addr" = remote,
+            "server-name" = server_name,
+            error,
+            "rejected connection on peer endpoint"
+        ),
+        Some(names) => tracing::warn!(
+            "remote-addr" = remote,
+            "server-name" = server_name,
+            "ip-addresses" = ?names.addresses,
+            "dns-names" = ?names.dns,
+            error,
+            "rejected connection on peer endpoint"
+        ),
+    }
+}
+
+/// What to speak on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+impl Version {
+    fn negotiated<S>(stream: &TlsStream<S>) -> Version {
+        match stream.get_ref().1.alpn_protocol() {
+            Some(HTTP_2) => Version::Http2,
+            _ => Version::Http1,
+        }
+    }
+}
+
+async fn serve_http<S>(shared: Arc<Shared>, stream: S, version: Version, slot: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -144,10 +196,23 @@ where
         let shared = shared.clone();
         async move { Ok::<_, Infallible>(routes::respond(&shared, request).await) }
     });
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    // Names as Go spells them; and whoever shuts its sending side down may still read.
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT).title_case_headers(true);
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+    let stream = TokioIo::new(stream);
+    let served = match version {
+        Version::Http1 => {
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            // Names as Go spells them; and whoever shuts its sending side down may still read.
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_READ_TIMEOUT)
+                .title_case_headers(true);
+            builder.serve_connection(stream, service).await
+        }
+        Version::Http2 => {
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            builder.serve_connection(stream, service).await
+        }
+    };
+    if let Err(error) = served {
         tracing::debug!(%error, "a connection of another member ended");
     }
     drop(slot);

@@ -22,7 +22,7 @@ use crate::listener::{self, BindError, Bound};
 use crate::metrics::PeerMetrics;
 use crate::peer::{Peer, Sent, Standing};
 use crate::questions;
-use crate::snapshot::{self, Sending};
+use crate::snapshot::{self, InFlight};
 
 /// Members that have called without being known. More are not answered: they may call again.
 const REMOTES_MAX: usize = 64;
@@ -33,7 +33,9 @@ pub struct Shared {
     pub dialer: Dialer,
     pub metrics: PeerMetrics,
     pub runtime: Handle,
-    pub sending: Sending,
+    /// Snapshots.
+    pub sending: InFlight,
+    pub receiving: InFlight,
     server: OnceLock<(Server, Identity)>,
     peers: RwLock<Peers>,
 }
@@ -61,22 +63,15 @@ impl PeerNetwork {
     pub fn start(config: PeerConfig, registry: &Registry) -> Result<Arc<PeerNetwork>, BindError> {
         let bound = listener::bind(&config)?;
         let metrics = PeerMetrics::register(registry).map_err(|error| BindError::Start(error.to_string()))?;
-        let dials_tls = config.dial_tls.cert_file.is_some()
-            || config.dial_tls.trusted_ca_file.is_some()
-            || config.dial_tls.skip_verify
-            || config.listen.iter().any(|url| url.scheme.is_tls());
-        let tls = match dials_tls {
-            true => Some(config.dial_tls.client_config().map_err(BindError::Tls)?),
-            false => None,
-        };
         let started = |error: io::Error| BindError::Start(error.to_string());
         let runtime = Builder::new_current_thread().enable_all().build().map_err(started)?;
         let shared = Arc::new(Shared {
-            dialer: Dialer::new(&config, tls),
+            dialer: Dialer::new(&config).map_err(BindError::Tls)?,
             config,
             metrics,
             runtime: runtime.handle().clone(),
-            sending: Sending::default(),
+            sending: InFlight::default(),
+            receiving: InFlight::default(),
             server: OnceLock::new(),
             peers: RwLock::default(),
         });
@@ -103,7 +98,7 @@ impl PeerNetwork {
         let identity = Identity {
             member_id: server.member_id(),
             cluster_id: server.cluster_id(),
-            advertise_urls: self.shared.config.advertise_urls.clone(),
+            advertise_urls: server.config().initial_advertise_peer_urls.clone(),
         };
         assert!(self.shared.server.set((server, identity)).is_ok(), "a network serves one member");
         if let Some(bound) = self.bound.lock().take() {
@@ -227,7 +222,8 @@ impl Shared {
         limit: Duration,
         question: impl Future<Output = Result<T, server::AskError>> + Send + 'static,
     ) -> Asked<T> {
-        let asking = self.runtime.spawn(tokio::time::timeout(limit, question));
+        // Whoever asks may be a thread without a runtime, so the clock starts over there.
+        let asking = self.runtime.spawn(async move { tokio::time::timeout(limit, question).await });
         Box::pin(async move {
             match asking.await {
                 Ok(Ok(answer)) => answer,
@@ -260,10 +256,7 @@ impl Network for PeerNetwork {
         let peer = self.shared.peers.read().any(to).cloned();
         let Some((server, _)) = self.shared.server.get() else { return };
         match peer {
-            Some(peer) => {
-                let shared = self.shared.clone();
-                self.shared.runtime.spawn(snapshot::send(shared, peer, message, image));
-            }
+            Some(peer) => snapshot::send(&self.shared, &peer, message, image),
             None => server.report_snapshot(to, raft::SnapshotStatus::Failed),
         }
     }

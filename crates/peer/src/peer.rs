@@ -1,7 +1,7 @@
 //! One other member: the channels to it, and what is known of how it fares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use membership::MemberId;
@@ -40,6 +40,7 @@ pub struct Peer {
     pipeline: mpsc::Sender<Message>,
     pipeline_inbox: Mutex<Option<mpsc::Receiver<Message>>>,
     activity: Mutex<Activity>,
+    is_stopped: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -82,6 +83,7 @@ impl Peer {
             pipeline,
             pipeline_inbox: Mutex::new(Some(inbox)),
             activity: Mutex::default(),
+            is_stopped: AtomicBool::new(false),
             tasks: Mutex::default(),
         }
     }
@@ -102,6 +104,7 @@ impl Peer {
 
     /// Ends everything that goes on with this member.
     pub fn stop(&self) {
+        self.is_stopped.store(true, Ordering::SeqCst);
         self.tasks.lock().abort_all();
         for slot in [&self.message_stream, &self.append_stream] {
             slot.attached.lock().take();
@@ -151,7 +154,12 @@ impl Peer {
 
     /// The member has opened a stream: what is for it goes there from now on, and an older stream ends.
     pub fn attach(&self, kind: StreamKind) -> (u64, mpsc::Receiver<Message>) {
-        self.slot(kind).attach()
+        let attached = self.slot(kind).attach();
+        // It may have been stopped since it was looked up: nobody would end this stream.
+        if self.is_stopped.load(Ordering::SeqCst) {
+            self.detach(kind, attached.0);
+        }
+        attached
     }
 
     /// That stream has ended. Nothing happens when there is a newer one.
@@ -166,6 +174,13 @@ impl Peer {
         }
     }
 
+    /// Runs something that ends when this peer is stopped.
+    pub fn spawn(&self, shared: &Shared, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_on(task, &shared.runtime);
+    }
+
     // --- activity ---
 
     /// A stream of ours to it is open. True when none was before.
@@ -175,6 +190,11 @@ impl Peer {
         let is_news = activity.since.is_none();
         activity.since.get_or_insert_with(Instant::now);
         is_news
+    }
+
+    /// Whether a stream of ours to it is open, or was until just now.
+    pub fn is_open(&self, kind: StreamKind) -> bool {
+        self.activity.lock().open[kind as usize]
     }
 
     /// A stream of ours to it has ended, or was not open. True when the member counted as active until now.

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::body::Body;
 use crate::network::{Shared, authority};
 use crate::peer::Peer;
-use crate::reader::error_text;
+use crate::reader::refusal;
 
 /// Messages that may wait. Full: dropped, and raft is told that the member is unreachable.
 /// Source, as of the next: etcd `server/etcdserver/api/rafthttp/pipeline.go`.
@@ -85,6 +85,6 @@ async fn post(shared: &Shared, peer: &Peer, message: &Message) -> Result<usize, 
             }
             Ok(len)
         }
-        status => Err(format!("{status}: {}", error_text(response.into_body()).await)),
+        status => Err(refusal(shared, status, response.into_body()).await),
     }
 }

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HOST, HeaderValue};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use membership::{Attributes, ClusterId, Member, MemberId};
+use membership::{ClusterId, Member, MemberId, decode_members};
 use mvcc::Revision;
 use prost::Message;
 use proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveRequest};
@@ -15,6 +15,7 @@ use serde::Deserialize;
 use server::{AskError, HashKvAnswer, RemoteCluster, RemoteVersion};
 
 use crate::body::Body;
+use crate::hash_kv::{HashKvJson, HashKvRequestJson};
 use crate::headers::{CLUSTER_ID, hex};
 use crate::network::{Shared, authority};
 
@@ -77,36 +78,8 @@ fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, AskError> {
     serde_json::from_slice(body).map_err(|error| AskError::Malformed(error.to_string()))
 }
 
-/// A member as `/members` tells it. Fields that say nothing may be left out or null.
-#[derive(Deserialize)]
-pub struct MemberJson {
-    #[serde(default)]
-    id: u64,
-    #[serde(rename = "peerURLs", default)]
-    peer_urls: Option<Vec<String>>,
-    #[serde(rename = "isLearner", default)]
-    is_learner: bool,
-    #[serde(default)]
-    name: String,
-    #[serde(rename = "clientURLs", default)]
-    client_urls: Option<Vec<String>>,
-}
-
-impl From<MemberJson> for Member {
-    fn from(json: MemberJson) -> Member {
-        Member {
-            id: MemberId(json.id),
-            peer_urls: json.peer_urls.unwrap_or_default(),
-            is_learner: json.is_learner,
-            attributes: Attributes { name: json.name, client_urls: json.client_urls.unwrap_or_default() },
-        }
-    }
-}
-
 fn member_list(body: &[u8]) -> Result<Vec<Member>, AskError> {
-    let mut members: Vec<Member> = json::<Vec<MemberJson>>(body)?.into_iter().map(Member::from).collect();
-    members.sort_by_key(|member| member.id);
-    Ok(members)
+    decode_members(body).map_err(|error| AskError::Malformed(error.to_string()))
 }
 
 pub async fn members(shared: Arc<Shared>, url: String) -> Result<RemoteCluster, AskError> {
@@ -173,31 +146,14 @@ pub async fn lease_times(shared: Arc<Shared>, url: String, request: Bytes) -> Re
     Ok(times.encode_to_vec().into())
 }
 
-/// Go's plain JSON of `etcdserverpb.HashKVResponse`: numbers, zero fields left out.
-#[derive(Deserialize)]
-struct HashKvJson {
-    header: HashKvHeaderJson,
-    #[serde(default)]
-    hash: u32,
-    #[serde(default)]
-    compact_revision: i64,
-    #[serde(default)]
-    hash_revision: i64,
-}
-
-#[derive(Deserialize)]
-struct HashKvHeaderJson {
-    #[serde(default)]
-    revision: i64,
-}
-
 pub async fn hash_kv(
     shared: Arc<Shared>,
     url: String,
     cluster_id: ClusterId,
     revision: i64,
 ) -> Result<HashKvAnswer, AskError> {
-    let request = serde_json::json!({ "revision": revision }).to_string();
+    let request = HashKvRequestJson { revision };
+    let request = serde_json::to_string(&request).map_err(|error| AskError::Malformed(error.to_string()))?;
     let headers = HeaderMap::from_iter([(CLUSTER_ID, hex(cluster_id.0))]);
     let content = Some(("application/json", Bytes::from(request)));
     let answer = ask(&shared, &url, Method::GET, "/members/hashkv", content, headers).await?;

@@ -9,7 +9,8 @@ use hyper::body::Incoming;
 use membership::MemberId;
 use raft::{Message, MessageType};
 use server::{ConnectionLoss, ReceiveError, Server};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
+use transport::tls::words;
 
 use crate::body::Body;
 use crate::codec::message::MessageDecoder;
@@ -21,7 +22,8 @@ use crate::network::Shared;
 use crate::peer::Peer;
 use crate::stream::StreamKind;
 
-/// Between two tries to open a stream. Source: etcd `server/etcdserver/api/rafthttp/peer.go`.
+/// Between the beginnings of two tries to open a stream: one that lasted longer is followed by the next at once.
+/// Source: etcd `server/etcdserver/api/rafthttp/transport.go`, `DialRetryFrequency`.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Bytes of an error's text that are read and logged.
@@ -41,49 +43,49 @@ enum Ended {
 pub async fn read_always(shared: Arc<Shared>, peer: Arc<Peer>, kind: StreamKind) {
     let mut told = String::new();
     loop {
-        let Some(url) = peer.url() else {
-            sleep(RETRY).await;
-            continue;
-        };
-        let ended = read_once(&shared, &peer, kind, &url).await;
-        let was_active = peer.note_closed(kind);
-        if was_active {
-            shared.note_inactive(&peer);
-        }
-        let why = match ended {
-            Ended::Removed => {
-                shared.server().told_removed();
-                return;
+        let next = Instant::now() + RETRY;
+        if let Some(url) = peer.url() {
+            let ended = read_once(&shared, &peer, kind, &url).await;
+            let was_open = peer.is_open(kind);
+            if peer.note_closed(kind) {
+                shared.note_inactive(&peer);
             }
-            Ended::Refused(why) => why,
-            Ended::Lost(loss, why) => {
-                shared.server().connection_lost(peer.id, loss);
-                if loss == ConnectionLoss::Closed && was_active {
+            let why = match ended {
+                Ended::Removed => {
+                    shared.server().told_removed();
+                    return;
+                }
+                Ended::Refused(why) => why,
+                Ended::Lost(loss, why) => {
+                    shared.server().connection_lost(peer.id, loss);
+                    why
+                }
+            };
+            if was_open {
+                tracing::warn!(
+                    remote_peer_id = %peer.id,
+                    stream_reader_type = kind.name(),
+                    error = why,
+                    "lost TCP streaming connection with remote peer"
+                );
+                told.clear();
+            } else {
+                peer.give_up_url(&url);
+                // The same failure ten times a second is told once.
+                if why != told {
                     tracing::warn!(
                         remote_peer_id = %peer.id,
                         stream_reader_type = kind.name(),
+                        url,
                         error = why,
-                        "lost TCP streaming connection with remote peer"
+                        "failed to open a stream of a peer"
                     );
-                    // At once: if the process has ended, its machine says so now.
-                    continue;
+                    told = why;
                 }
-                why
             }
-        };
-        // The same failure ten times a second is told once.
-        if why != told {
-            tracing::warn!(
-                remote_peer_id = %peer.id,
-                stream_reader_type = kind.name(),
-                url,
-                error = why,
-                "failed to read from a peer"
-            );
-            told = why;
         }
-        peer.give_up_url(&url);
-        sleep(RETRY).await;
+        // At once after a stream that was open for a while: if the process has ended, its machine says so now.
+        sleep_until(next).await;
     }
 }
 
@@ -111,7 +113,7 @@ async fn read_once(shared: &Arc<Shared>, peer: &Arc<Peer>, kind: StreamKind, url
     match response.status() {
         StatusCode::OK => {}
         StatusCode::GONE => return Ended::Removed,
-        status => return Ended::Refused(format!("{status}: {}", error_text(response.into_body()).await)),
+        status => return Ended::Refused(refusal(shared, status, response.into_body()).await),
     }
     if peer.note_open(kind) {
         shared.note_active(peer);
@@ -138,7 +140,7 @@ async fn read_frames(
     loop {
         let bytes = match timeout(shared.config.read_timeout, body.frame()).await {
             Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-            Ok(Some(Err(error))) => return Ended::Lost(ConnectionLoss::Closed, error.to_string()),
+            Ok(Some(Err(error))) => return Ended::Lost(ConnectionLoss::Closed, words(&error)),
             Ok(None) => return Ended::Lost(ConnectionLoss::Closed, "EOF".to_owned()),
             Err(_) => return Ended::Lost(ConnectionLoss::Silent, "i/o timeout".to_owned()),
         };
@@ -186,8 +188,15 @@ pub fn take(server: &Server, sender: MemberId, message: Message) -> Result<(), R
     server.receive(message)
 }
 
-/// The text of an answer that is an error.
-pub async fn error_text(mut body: Incoming) -> String {
+/// What an answer says that is an error.
+pub async fn refusal(shared: &Shared, status: StatusCode, body: Incoming) -> String {
+    match timeout(shared.config.read_timeout, error_text(body)).await {
+        Ok(text) => format!("{status}: {text}"),
+        Err(_) => status.to_string(),
+    }
+}
+
+async fn error_text(mut body: Incoming) -> String {
     let mut text = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
         text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));

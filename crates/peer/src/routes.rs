@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use lease::LeaseId;
-use membership::{Member, MemberId};
+use membership::{Member, MemberId, encode_members};
 use mvcc::Revision;
 use prost::Message;
 use proto::etcdserverpb::{
@@ -17,13 +17,12 @@ use proto::etcdserverpb::{
 };
 use proto::leasepb::{LeaseInternalRequest, LeaseInternalResponse};
 use raft::codec;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
 use server::{Error, LeaseKeys, SERVER_VERSION};
 use tokio::time::timeout;
 
 use crate::body::Body;
-use crate::headers::{CLUSTER_ID, RAFT_TO, SERVER_VERSION_NAME, hex, peer_urls, sender};
+use crate::hash_kv::{HashKvHeaderJson, HashKvJson, HashKvRequestJson};
+use crate::headers::{CLUSTER_ID, RAFT_TO, SERVER_VERSION_NAME, hex, parse_id, peer_urls, sender};
 use crate::network::Shared;
 use crate::stream::StreamKind;
 use crate::{reader, snapshot, stream};
@@ -97,34 +96,41 @@ async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<
     if let Err(refusal) = admit(shared, request.headers()) {
         return *refusal;
     }
-    let Some(from) = sender(request.headers()) else {
-        return error(StatusCode::BAD_REQUEST, "error unmarshalling raft message");
-    };
-    let mut response = match read(request.into_body(), MESSAGE_BYTES_MAX, shared).await {
-        Err(_) => error(StatusCode::BAD_REQUEST, "error reading raft message"),
-        Ok(bytes) => {
-            let label = from.to_string();
-            shared.metrics.received_bytes.with_label_values(&[&label]).inc_by(bytes.len() as f64);
-            let received = match codec::decode_message(bytes) {
-                Err(why) => {
-                    tracing::warn!(remote_peer_id = label, error = %why, "failed to unmarshal Raft message");
-                    shared.metrics.received_failures.with_label_values(&[&label]).inc();
-                    return error(StatusCode::BAD_REQUEST, "error unmarshalling raft message");
-                }
-                Ok(message) => reader::take(shared.server(), from, message),
-            };
-            match received {
-                Ok(()) => status(StatusCode::NO_CONTENT),
-                Err(why) => {
-                    tracing::warn!(remote_peer_id = label, error = %why, "failed to process Raft message");
-                    shared.metrics.received_failures.with_label_values(&[&label]).inc();
-                    error(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message")
-                }
-            }
-        }
+    let mut response = match sender(request.headers()) {
+        None => error(StatusCode::BAD_REQUEST, "error unmarshalling raft message"),
+        Some(from) => take_message(shared, from, request.into_body()).await,
     };
     introduce(shared, &mut response);
     response
+}
+
+async fn take_message(shared: &Arc<Shared>, from: MemberId, body: Incoming) -> Response<Body> {
+    let label = from.to_string();
+    let failed = || shared.metrics.received_failures.with_label_values(&[&label]).inc();
+    let Ok(bytes) = read(body, MESSAGE_BYTES_MAX, shared).await else {
+        failed();
+        return error(StatusCode::BAD_REQUEST, "error reading raft message");
+    };
+    shared.metrics.received_bytes.with_label_values(&[&label]).inc_by(bytes.len() as f64);
+    let message = match codec::decode_message(bytes) {
+        Ok(message) => message,
+        Err(why) => {
+            tracing::warn!(remote_peer_id = label, error = %why, "failed to unmarshal Raft message");
+            failed();
+            return error(StatusCode::BAD_REQUEST, "error unmarshalling raft message");
+        }
+    };
+    match reader::take(shared.server(), from, message) {
+        Ok(()) => status(StatusCode::NO_CONTENT),
+        Err(why) => {
+            tracing::warn!(remote_peer_id = label, error = %why, "failed to process Raft message");
+            failed();
+            let mut refusal = error(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message");
+            // Compat: etcd breaks the connection here.
+            refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            refusal
+        }
+    }
 }
 
 async fn take_snapshot(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
@@ -146,13 +152,12 @@ async fn take_snapshot(shared: &Arc<Shared>, request: Request<Incoming>) -> Resp
 }
 
 fn open_stream(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<Body> {
-    let mut response = if request.method() == Method::GET {
-        match admit(shared, request.headers()) {
-            Err(refusal) => *refusal,
-            Ok(()) => admitted_stream(shared, request),
-        }
-    } else {
-        method_not_allowed("GET")
+    if request.method() != Method::GET {
+        return method_not_allowed("GET");
+    }
+    let mut response = match admit(shared, request.headers()) {
+        Err(refusal) => *refusal,
+        Ok(()) => admitted_stream(shared, request),
     };
     introduce(shared, &mut response);
     response.headers_mut().insert(SERVER_VERSION_NAME, HeaderValue::from_static(SERVER_VERSION));
@@ -165,7 +170,7 @@ fn admitted_stream(shared: &Arc<Shared>, request: &Request<Incoming>) -> Respons
     let Some(kind) = StreamKind::BOTH.into_iter().find(|kind| kind.path() == split.0) else {
         return error(StatusCode::NOT_FOUND, "invalid path");
     };
-    let Ok(from) = u64::from_str_radix(split.1, 16).map(MemberId) else {
+    let Some(from) = parse_id(split.1, 16) else {
         return error(StatusCode::NOT_FOUND, "invalid from");
     };
     if shared.server().is_removed(from) {
@@ -184,36 +189,16 @@ fn admitted_stream(shared: &Arc<Shared>, request: &Request<Incoming>) -> Respons
 }
 
 fn probing() -> Response<Body> {
-    let health = json!({ "OK": true, "Now": jiff::Timestamp::now().to_string() });
-    let mut response = Response::new(Body::from(format!("{health}\n")));
+    let now = jiff::Timestamp::now();
+    let mut response = Response::new(Body::from(format!("{{\"OK\":true,\"Now\":\"{now}\"}}\n")));
     response.headers_mut().insert(CONTENT_TYPE, TEXT);
     response
 }
 
 // --- the cluster ---
 
-/// Fields that say nothing are left out, as Go's `omitempty` does.
-fn member_json(member: &Member) -> Value {
-    let mut fields = Map::new();
-    fields.insert("id".into(), json!(member.id.0));
-    fields.insert("peerURLs".into(), json!(member.peer_urls));
-    if member.is_learner {
-        fields.insert("isLearner".into(), json!(true));
-    }
-    if !member.attributes.name.is_empty() {
-        fields.insert("name".into(), json!(member.attributes.name));
-    }
-    if !member.attributes.client_urls.is_empty() {
-        fields.insert("clientURLs".into(), json!(member.attributes.client_urls));
-    }
-    Value::Object(fields)
-}
-
-fn member_list<'a>(members: impl Iterator<Item = &'a Member>) -> Response<Body> {
-    let mut members: Vec<&Member> = members.collect();
-    members.sort_by_key(|member| member.id);
-    let members: Vec<Value> = members.into_iter().map(member_json).collect();
-    json_answer(&format!("{}\n", Value::Array(members)))
+fn member_list<'a>(members: impl IntoIterator<Item = &'a Member>) -> Response<Body> {
+    json_answer(&format!("{}\n", encode_members(members)))
 }
 
 fn members(shared: &Shared, request: &Request<Incoming>) -> Response<Body> {
@@ -229,11 +214,12 @@ async fn promote(shared: &Shared, request: &Request<Incoming>) -> Response<Body>
     if request.method() != Method::POST {
         return method_not_allowed("POST");
     }
-    let id = request.uri().path().trim_start_matches("/members/promote/");
-    let mut response = match id.parse::<u64>() {
-        Err(_) => error(StatusCode::NOT_FOUND, &format!("member {id} not found in cluster")),
-        Ok(id) => match shared.server().promote_here(MemberId(id)).await {
-            Ok(members) => member_list(members.iter()),
+    let path = request.uri().path();
+    let id = path.strip_prefix("/members/promote/").unwrap_or(path);
+    let mut response = match parse_id(id, 10) {
+        None => error(StatusCode::NOT_FOUND, &format!("member {id} not found in cluster")),
+        Some(id) => match shared.server().promote_here(id).await {
+            Ok(members) => member_list(&members),
             Err(why @ Error::MemberNotFound) => error(StatusCode::NOT_FOUND, &why.to_string()),
             Err(why @ (Error::MemberNotLearner | Error::LearnerNotReady)) => {
                 error(StatusCode::PRECONDITION_FAILED, &why.to_string())
@@ -258,7 +244,7 @@ async fn downgrade_enabled(shared: &Shared, request: &Request<Incoming>) -> Resp
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
             response
         }
-        Err(why) => error(StatusCode::INTERNAL_SERVER_ERROR, &why.to_string()),
+        Err(why) => error(StatusCode::INTERNAL_SERVER_ERROR, &format!("failed linearized read: {why}")),
     };
     introduce(shared, &mut response);
     response
@@ -276,31 +262,22 @@ fn version(shared: &Shared, request: &Request<Incoming>) -> Response<Body> {
     ))
 }
 
-#[derive(Deserialize)]
-struct HashKvRequestJson {
-    #[serde(default)]
-    revision: i64,
-}
-
 async fn hash_kv(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
     if request.method() != Method::GET {
         return method_not_allowed("GET");
     }
     let own = shared.identity().cluster_id.to_string();
     let theirs = request.headers().get(CLUSTER_ID).and_then(|id| id.to_str().ok());
-    let mut response = if theirs.is_some_and(|theirs| theirs != own) {
-        error(StatusCode::PRECONDITION_FAILED, "cluster ID mismatch")
-    } else {
-        match read(request.into_body(), HASH_REQUEST_BYTES_MAX, shared).await {
-            Err(_) => error(StatusCode::BAD_REQUEST, "error reading body"),
-            Ok(body) => match serde_json::from_slice::<HashKvRequestJson>(&body) {
-                Err(_) => error(StatusCode::BAD_REQUEST, "error unmarshalling request"),
-                Ok(HashKvRequestJson { revision }) => hash_at(shared, revision).await,
-            },
-        }
+    if theirs.is_some_and(|theirs| theirs != own) {
+        return error(StatusCode::PRECONDITION_FAILED, "cluster ID mismatch");
+    }
+    let Ok(body) = read(request.into_body(), HASH_REQUEST_BYTES_MAX, shared).await else {
+        return error(StatusCode::BAD_REQUEST, "error reading body");
     };
-    introduce(shared, &mut response);
-    response
+    match HashKvRequestJson::parse(&body) {
+        None => error(StatusCode::BAD_REQUEST, "error unmarshalling request"),
+        Some(request) => hash_at(shared, request.revision).await,
+    }
 }
 
 async fn hash_at(shared: &Shared, revision: i64) -> Response<Body> {
@@ -313,22 +290,15 @@ async fn hash_at(shared: &Shared, revision: i64) -> Response<Body> {
         }
         Err(why) => return error(StatusCode::INTERNAL_SERVER_ERROR, &why.to_string()),
     };
-    // Compat: Go's plain JSON of a protobuf message, with numbers as numbers and zeros left out.
-    let header = json!({
-        "cluster_id": server.cluster_id().0,
-        "member_id": server.member_id().0,
-        "revision": hashed.revision.to_wire(),
-        "raft_term": server.raft().term(),
-    });
-    json_answer(
-        &json!({
-            "header": header,
-            "hash": hashed.hash,
-            "compact_revision": hashed.compact_revision,
-            "hash_revision": hashed.hash_revision.to_wire(),
-        })
-        .to_string(),
-    )
+    let answer = HashKvJson {
+        header: HashKvHeaderJson { revision: hashed.revision.to_wire() },
+        hash: hashed.hash,
+        compact_revision: hashed.compact_revision,
+        hash_revision: hashed.hash_revision.to_wire(),
+    };
+    let mut response = json_answer(&serde_json::to_string(&answer).expect("numbers always serialise"));
+    introduce(shared, &mut response);
+    response
 }
 
 // --- leases ---
@@ -356,8 +326,8 @@ async fn renew(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     };
     match shared.server().renew_here(LeaseId(request.id)).await {
         Ok(Some(ttl)) => {
-            let header = Some(ResponseHeader::default());
-            protobuf_answer(&LeaseKeepAliveResponse { header, id: request.id, ttl })
+            // Compat: without a header, unlike the answer below.
+            protobuf_answer(&LeaseKeepAliveResponse { header: None, id: request.id, ttl })
         }
         Ok(None) => error(StatusCode::NOT_FOUND, &Error::LeaseNotFound.to_string()),
         Err(Error::TimeoutWaitAppliedIndex) => apply_timeout(),

@@ -4,8 +4,8 @@
 //! length (8 bytes, big-endian), the message, and then the file to the end of the body.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HOST, HeaderValue};
@@ -13,19 +13,26 @@ use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use membership::MemberId;
+use prometheus::Gauge;
 use raft::{Message, MessageType, SnapshotStatus, codec};
 use server::{SnapshotReader, SnapshotWriter};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::body::{Body, Piece};
 use crate::network::{Shared, authority};
 use crate::peer::Peer;
-use crate::reader::error_text;
+use crate::reader::refusal;
 
-/// Snapshots on their way at once. Full: further ones fail, and raft asks again.
+/// Snapshots on their way at once, in each direction. Full: further ones fail, and raft asks again.
 /// Source: etcd `server/etcdserver/server.go`, `maxInFlightMsgSnap`.
-pub const SENDING_MAX: usize = 16;
+const IN_FLIGHT_MAX: usize = 16;
+
+/// A member that takes nothing for so long is given up: the image keeps the file from reusing its space.
+const STALL: Duration = Duration::from_secs(30);
+
+/// How often a member that has everything may be silent for [`STALL`] before it answers: it syncs the file.
+const STALLS_AT_END_MAX: u32 = 10;
 
 /// Bytes of the file that are read at once, and how many such pieces may wait for the network.
 const PIECE_BYTES: usize = 64 << 10;
@@ -38,15 +45,15 @@ const LEN_BYTES: usize = 8;
 
 /// Counts what is on its way.
 #[derive(Default)]
-pub struct Sending(AtomicUsize);
+pub struct InFlight(AtomicUsize);
 
 struct Slot<'a>(&'a AtomicUsize);
 
-impl Sending {
+impl InFlight {
     fn begin(&self) -> Option<Slot<'_>> {
         let count = self.0.fetch_add(1, Ordering::Relaxed);
         let slot = Slot(&self.0);
-        (count < SENDING_MAX).then_some(slot)
+        (count < IN_FLIGHT_MAX).then_some(slot)
     }
 }
 
@@ -56,34 +63,72 @@ impl Drop for Slot<'_> {
     }
 }
 
+/// Counted in a gauge while it lives, however it ends.
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: Gauge) -> Counted {
+        gauge.inc();
+        Counted(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A snapshot that is being sent. Its end is reported to raft however it comes, also when the peer is stopped.
+struct Outgoing {
+    shared: Arc<Shared>,
+    to: MemberId,
+    status: SnapshotStatus,
+    _in_flight: Counted,
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.shared.server().report_snapshot(self.to, self.status);
+    }
+}
+
 /// Sends one, and reports to raft how that ended.
-pub async fn send(shared: Arc<Shared>, peer: Arc<Peer>, message: Message, image: SnapshotReader) {
-    let to = peer.id.to_string();
+pub fn send(shared: &Arc<Shared>, peer: &Arc<Peer>, message: Message, image: SnapshotReader) {
+    let in_flight = shared.metrics.snapshot_send_inflights.with_label_values(&[&peer.id.to_string()]);
+    let outgoing = Outgoing {
+        shared: shared.clone(),
+        to: peer.id,
+        status: SnapshotStatus::Failed,
+        _in_flight: Counted::new(in_flight),
+    };
+    peer.spawn(shared, send_and_tell(outgoing, peer.clone(), message, image));
+}
+
+async fn send_and_tell(mut outgoing: Outgoing, peer: Arc<Peer>, message: Message, image: SnapshotReader) {
+    let shared = outgoing.shared.clone();
     let metrics = &shared.metrics;
+    let to = peer.id.to_string();
     let started = Instant::now();
-    metrics.snapshot_send_inflights.with_label_values(&[&to]).inc();
     let outcome = match shared.sending.begin() {
         Some(_slot) => send_whole(&shared, &peer, &message, image).await,
-        None => Err(format!("{SENDING_MAX} snapshots are on their way already")),
+        None => Err(format!("{IN_FLIGHT_MAX} snapshots are on their way already")),
     };
-    metrics.snapshot_send_inflights.with_label_values(&[&to]).dec();
-    let status = match outcome {
+    match outcome {
         Ok(bytes) => {
+            outgoing.status = SnapshotStatus::Finished;
             metrics.snapshot_send_success.with_label_values(&[&to]).inc();
             metrics.snapshot_send_duration.with_label_values(&[&to]).observe(started.elapsed().as_secs_f64());
             metrics.sent_bytes.with_label_values(&[&to]).inc_by(bytes as f64);
             tracing::info!(remote_peer_id = to, bytes, took = ?started.elapsed(), "sent database snapshot");
-            SnapshotStatus::Finished
         }
         Err(error) => {
             metrics.snapshot_send_failures.with_label_values(&[&to]).inc();
             metrics.sent_failures.with_label_values(&[&to]).inc();
             tracing::warn!(remote_peer_id = to, error, "failed to send database snapshot");
             shared.report_unreachable(peer.id);
-            SnapshotStatus::Failed
         }
-    };
-    shared.server().report_snapshot(peer.id, status);
+    }
 }
 
 async fn send_whole(
@@ -96,8 +141,10 @@ async fn send_whole(
     let envelope = codec::encode_message(message);
     let total = LEN_BYTES as u64 + envelope.len() as u64 + image.size();
     let (out, pieces) = mpsc::channel(PIECES);
+    let progress = Arc::new(Progress::default());
+    let begun = progress.clone();
     // The file is read where blocking is allowed, as far ahead as the queue lets it.
-    let reading = tokio::task::spawn_blocking(move || read_image(envelope, image, &out));
+    let reading = tokio::task::spawn_blocking(move || read_image(envelope, image, &out, &begun));
     let mut request = Request::builder()
         .method(Method::POST)
         .uri("/raft/snapshot")
@@ -106,31 +153,64 @@ async fn send_whole(
         .body(Body::Pieces(pieces))
         .map_err(|error| error.to_string())?;
     shared.identity().introduce(request.headers_mut());
-    // No limit for the whole, which is as long as the file: the member's own silence ends the connection.
-    let sent = shared.dialer.open(&url, request).await;
-    let response = match sent {
-        Ok(response) => response,
-        Err(error) => {
-            peer.give_up_url(&url);
-            return Err(error.to_string());
-        }
+    // No limit for the whole, which is as long as the file.
+    let sent = tokio::select! {
+        sent = shared.dialer.open(&url, request) => sent.map_err(|error| error.to_string()),
+        () = progress.stalled(STALL) => Err("i/o timeout".to_owned()),
     };
+    let response = sent.inspect_err(|_| peer.give_up_url(&url))?;
     match response.status() {
         StatusCode::NO_CONTENT => match reading.await {
             Ok(Ok(())) => Ok(total),
             Ok(Err(error)) => Err(error),
             Err(error) => Err(error.to_string()),
         },
-        status => Err(format!("{status}: {}", error_text(response.into_body()).await)),
+        status => Err(refusal(shared, status, response.into_body()).await),
     }
 }
 
-fn read_image(envelope: Bytes, mut image: SnapshotReader, out: &mpsc::Sender<Piece>) -> Result<(), String> {
-    let gone = |_| "the connection broke".to_owned();
+/// How far the sending of an image is.
+#[derive(Default)]
+struct Progress {
+    pieces: AtomicU64,
+    is_whole: AtomicBool,
+}
+
+impl Progress {
+    /// Resolves when nothing has moved for too long.
+    async fn stalled(&self, pause: Duration) {
+        let mut seen = None;
+        let mut silences_at_end = 0;
+        loop {
+            let now = self.pieces.load(Ordering::Relaxed);
+            if self.is_whole.load(Ordering::Relaxed) {
+                silences_at_end += 1;
+                if silences_at_end > STALLS_AT_END_MAX {
+                    return;
+                }
+            } else if seen.replace(now) == Some(now) {
+                return;
+            }
+            sleep(pause).await;
+        }
+    }
+}
+
+fn read_image(
+    envelope: Bytes,
+    mut image: SnapshotReader,
+    out: &mpsc::Sender<Piece>,
+    progress: &Progress,
+) -> Result<(), String> {
+    let hand_over = |piece| {
+        out.blocking_send(piece).map_err(|_| "the connection broke".to_owned())?;
+        progress.pieces.fetch_add(1, Ordering::Relaxed);
+        Ok::<(), String>(())
+    };
     let mut head = BytesMut::with_capacity(LEN_BYTES + envelope.len());
     head.extend_from_slice(&(envelope.len() as u64).to_be_bytes());
     head.extend_from_slice(&envelope);
-    out.blocking_send(Piece::Bytes(head.freeze())).map_err(gone)?;
+    hand_over(Piece::Bytes(head.freeze()))?;
     let mut left = image.size();
     while left > 0 {
         let mut piece = vec![0; PIECE_BYTES.min(usize::try_from(left).unwrap_or(PIECE_BYTES))];
@@ -143,15 +223,16 @@ fn read_image(envelope: Bytes, mut image: SnapshotReader, out: &mpsc::Sender<Pie
             Ok(len) => {
                 piece.truncate(len);
                 left -= len as u64;
-                out.blocking_send(Piece::Bytes(piece.into())).map_err(gone)?;
+                hand_over(Piece::Bytes(piece.into()))?;
             }
             Err(error) => {
                 // Whoever receives it must not take it for whole.
-                out.blocking_send(Piece::Broken).map_err(gone)?;
+                hand_over(Piece::Broken)?;
                 return Err(error);
             }
         }
     }
+    progress.is_whole.store(true, Ordering::Relaxed);
     Ok(())
 }
 
@@ -163,9 +244,15 @@ pub async fn receive(shared: &Arc<Shared>, from: MemberId, body: Incoming) -> Re
     let label = from.to_string();
     let metrics = &shared.metrics;
     let started = Instant::now();
-    metrics.snapshot_receive_inflights.with_label_values(&[&label]).inc();
-    let outcome = receive_whole(shared, from, body).await;
-    metrics.snapshot_receive_inflights.with_label_values(&[&label]).dec();
+    let in_flight = Counted::new(metrics.snapshot_receive_inflights.with_label_values(&[&label]));
+    let outcome = match shared.receiving.begin() {
+        Some(_slot) => receive_whole(shared, from, body).await,
+        None => Err(NotTaken(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("failed to save KV snapshot ({IN_FLIGHT_MAX} snapshots are on their way already)"),
+        )),
+    };
+    drop(in_flight);
     match &outcome {
         Ok(()) => {
             metrics.snapshot_receive_success.with_label_values(&[&label]).inc();
@@ -219,7 +306,7 @@ struct Inflow {
     body: Incoming,
     bytes: BytesMut,
     /// A sender that is silent for so long has gone.
-    silence: std::time::Duration,
+    silence: Duration,
 }
 
 impl Inflow {
@@ -237,6 +324,7 @@ impl Inflow {
         while self.bytes.len() < len {
             match self.next().await? {
                 Some(bytes) => self.bytes.extend_from_slice(&bytes),
+                None if self.bytes.is_empty() => return Err("EOF".to_owned()),
                 None => return Err("unexpected EOF".to_owned()),
             }
         }

@@ -18,11 +18,14 @@ use crate::peer::Peer;
 /// Messages that one write takes.
 const BATCH: usize = 128;
 
-/// Bytes of messages that one write takes, give or take the last message.
+/// Bytes that are collected before they are written, give or take the last message.
 const BATCH_BYTES: usize = 256 << 10;
 
+/// Bytes of one write. A connection that takes so many within the time for writes is slow, but works.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// Writes that may wait for the connection.
-const PIECES: usize = 4;
+const PIECES: usize = 8;
 
 /// The two kinds of streams, which numbers are positions in a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +119,8 @@ async fn write(
                 encoder.message(message, &mut bytes);
             }
             let is_last = messages.len() == 0;
-            if is_last || bytes.len() >= BATCH_BYTES {
-                let piece = bytes.split().freeze();
+            while !bytes.is_empty() && (is_last || bytes.len() >= BATCH_BYTES) {
+                let piece = bytes.split_to(bytes.len().min(PIECE_BYTES)).freeze();
                 sent_bytes.inc_by(piece.len() as f64);
                 let written = timeout(shared.config.write_timeout, out.send(Piece::Bytes(piece))).await;
                 if !matches!(written, Ok(Ok(()))) {

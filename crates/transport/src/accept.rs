@@ -10,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::listen::Stream;
-use crate::tls::HANDSHAKE_TIMEOUT;
+use crate::tls::{HANDSHAKE_TIMEOUT, words};
 
 /// The first byte of a TLS client's hello.
 const TLS_HANDSHAKE_RECORD: u8 = 0x16;
@@ -95,16 +95,11 @@ async fn handshake(acceptor: &TlsAcceptor, stream: Raw) -> Result<Secured, Rejec
     }
 }
 
-/// The innermost reason: a refused certificate's own text, "EOF" for a client that went away.
+/// "EOF" for a client that went away, else Go's words.
 fn handshake_error(error: &io::Error) -> String {
-    use rustls::{CertificateError, Error};
-    if error.kind() == io::ErrorKind::UnexpectedEof {
-        return "EOF".to_owned();
-    }
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(Error::InvalidCertificate(CertificateError::Other(other))) => other.to_string(),
-        Some(Error::NoCertificatesPresented) => "tls: client didn't provide a certificate".to_owned(),
-        _ => error.to_string(),
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "EOF".to_owned(),
+        _ => words(error),
     }
 }
 

@@ -6,9 +6,11 @@
 
 mod accept;
 pub mod listen;
+mod reverse;
 pub mod tls;
 mod url;
 
 pub use accept::{Prefixed, Raw, Rejected, Secured, Security};
 pub use listen::{Acceptor, BoundSocket, Stream};
+pub use reverse::ReverseLookup;
 pub use url::{ListenUrl, ListenUrlError, Scheme, SocketOptions};

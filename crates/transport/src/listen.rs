@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -16,6 +17,9 @@ use crate::url::{ListenUrl, SocketOptions};
 const RESERVED_FDS: u64 = 150;
 /// Connections the kernel completes before we accept them; it is cut to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// Silence before the system asks whether the other end is there, and between two such questions.
+/// Source: etcd `client/pkg/transport/keepalive_listener.go`.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// A socket that is bound and listening, outside of any runtime.
 #[derive(Debug)]
@@ -121,7 +125,7 @@ impl Acceptor {
         match self {
             Acceptor::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                stream.set_nodelay(true)?;
+                prepare(&stream)?;
                 Ok((Stream::Tcp(stream), peer.to_string()))
             }
             Acceptor::Unix(listener, _) => {
@@ -130,6 +134,14 @@ impl Acceptor {
             }
         }
     }
+}
+
+/// What every connection needs, accepted or dialled: small writes leave at once, and the other end's death is
+/// noticed although nothing is said.
+pub fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 impl Drop for Acceptor {

@@ -82,12 +82,9 @@ struct Inflow {
 
 impl Inflow {
     fn feed(&mut self, bytes: Bytes) {
-        if self.bytes.is_empty() {
-            // The common case: a piece holds whole frames, which stay slices of it.
-            self.bytes = BytesMut::from(bytes);
-        } else {
-            self.bytes.extend_from_slice(&bytes);
-        }
+        // Copied on purpose: entries stay in the log for long, so they should lie densely in buffers of our own and
+        // not keep those of the connection alive, however little of these they are.
+        self.bytes.extend_from_slice(&bytes);
     }
 
     /// A number at an offset, if it is there.

@@ -87,7 +87,12 @@ pub struct AppendDecoder {
 struct Partial {
     left: u64,
     entries: Vec<Entry>,
+    /// What the entries take here, their data and themselves.
+    bytes: u64,
 }
+
+/// What an entry takes without its data, so that empty ones are not for free.
+const ENTRY_BYTES: u64 = size_of::<Entry>() as u64;
 
 impl AppendDecoder {
     /// For what `remote` sends to `local`.
@@ -119,16 +124,18 @@ impl AppendDecoder {
         if self.partial.is_none() {
             let Some(count) = self.inflow.number_at(1) else { return Ok(None) };
             self.inflow.skip(1 + NUMBER_BYTES);
-            self.partial = Some(Partial { left: count, entries: Vec::new() });
+            self.partial = Some(Partial { left: count, entries: Vec::new(), bytes: 0 });
         }
         let Some(partial) = &mut self.partial else { return Ok(None) };
         while partial.left > 0 {
             let Some(announced) = self.inflow.number_at(0) else { return Ok(None) };
             let len = checked_len(announced)?;
+            checked_len(partial.bytes.saturating_add(announced))?;
             if self.inflow.len() - NUMBER_BYTES < len {
                 return Ok(None);
             }
             self.inflow.skip(NUMBER_BYTES);
+            partial.bytes += announced + ENTRY_BYTES;
             partial.entries.push(codec::decode_entry(self.inflow.take(len))?);
             partial.left -= 1;
         }
@@ -255,6 +262,16 @@ mod tests {
         bytes.extend(u64::MAX.to_be_bytes());
         assert_eq!(decode(&bytes, 3), Ok(vec![]));
         assert_eq!(decode(&[9], 1), Err(FrameError::UnknownType { kind: 9 }));
+    }
+
+    #[test]
+    fn entries_of_one_frame_may_not_fill_the_memory() {
+        let mut decoder = AppendDecoder::new(LOCAL, REMOTE);
+        let bytes = crate::codec::MESSAGE_BYTES_MAX - 3;
+        decoder.partial = Some(Partial { left: u64::MAX, entries: Vec::new(), bytes });
+        // An empty entry, which is not free, and the next.
+        decoder.feed(Bytes::from_static(b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"));
+        assert!(matches!(decoder.next(), Err(FrameError::TooLong { .. })));
     }
 
     proptest! {

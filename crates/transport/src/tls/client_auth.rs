@@ -13,19 +13,12 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::{FromDer, GeneralName};
+use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
+use super::allowed::Allowed;
 use super::files::{Stamp, read_certificates};
 use super::{TlsError, TlsOptions, chain};
-
-/// Names a client's certificate must show.
-#[derive(Clone, Debug)]
-enum Allowed {
-    Anyone,
-    CommonNames(Vec<String>),
-    Hostnames(Vec<String>),
-}
 
 #[derive(Debug)]
 pub(super) struct ClientJudge {
@@ -46,12 +39,7 @@ impl ClientJudge {
         options: &TlsOptions,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Option<ClientJudge>, TlsError> {
-        let allowed = match (options.allowed_cns.is_empty(), options.allowed_hostnames.is_empty()) {
-            (true, true) => Allowed::Anyone,
-            (false, true) => Allowed::CommonNames(options.allowed_cns.clone()),
-            (true, false) => Allowed::Hostnames(options.allowed_hostnames.clone()),
-            (false, false) => return Err(TlsError::AllowedNamesConflict),
-        };
+        let allowed = Allowed::new(&options.allowed_cns, &options.allowed_hostnames)?;
         if options.trusted_ca_file.is_none() && !options.client_cert_auth {
             return Ok(None);
         }
@@ -74,27 +62,6 @@ impl ClientJudge {
             .map_err(|error| TlsError::Setup(error.to_string()))?;
         let revoked = options.crl_file.clone().map(RevocationList::open).transpose()?;
         Ok(Some(ClientJudge { webpki, roots, provider: Arc::clone(provider), allowed, revoked }))
-    }
-
-    fn judge_names(&self, leaf: &CertificateDer<'_>) -> Result<(), rustls::Error> {
-        match &self.allowed {
-            Allowed::Anyone => Ok(()),
-            Allowed::CommonNames(names) => {
-                let name = common_name(leaf);
-                if name.is_some_and(|name| names.contains(&name)) {
-                    return Ok(());
-                }
-                Err(refused("CommonName authentication failed"))
-            }
-            Allowed::Hostnames(names) => {
-                if X509Certificate::from_der(leaf)
-                    .is_ok_and(|(_, parsed)| names.iter().any(|name| is_valid_for(&parsed, name)))
-                {
-                    return Ok(());
-                }
-                Err(refused("client certificate authentication failed"))
-            }
-        }
     }
 }
 
@@ -122,7 +89,7 @@ impl ClientCertVerifier for ClientJudge {
                 ) => {}
             Err(error) => return Err(error),
         }
-        self.judge_names(end_entity)?;
+        self.allowed.judge(end_entity)?;
         if let Some(revoked) = &self.revoked {
             for certificate in std::iter::once(end_entity).chain(intermediates) {
                 revoked.check(certificate)?;
@@ -168,34 +135,6 @@ impl std::error::Error for Refused {}
 
 fn refused(text: impl Into<String>) -> rustls::Error {
     rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Refused(text.into())))))
-}
-
-/// The first CN of the subject; a certificate need not have one.
-pub(super) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let name = parsed.subject().iter_common_name().next()?.as_str().ok()?;
-    Some(name.to_owned())
-}
-
-/// As Go's `VerifyHostname`: addresses compare exactly, a wildcard stands for one leftmost label.
-pub(super) fn is_valid_for(certificate: &X509Certificate<'_>, host: &str) -> bool {
-    let Ok(Some(names)) = certificate.subject_alternative_name() else { return false };
-    let address: Option<std::net::IpAddr> = host.parse().ok();
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
-    names.value.general_names.iter().any(|name| match (name, address) {
-        (GeneralName::IPAddress(octets), Some(std::net::IpAddr::V4(address))) => *octets == address.octets(),
-        (GeneralName::IPAddress(octets), Some(std::net::IpAddr::V6(address))) => *octets == address.octets(),
-        (GeneralName::DNSName(pattern), None) => {
-            let pattern = pattern.to_ascii_lowercase();
-            match pattern.strip_prefix("*.") {
-                Some(suffix) => {
-                    host.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == suffix)
-                }
-                None => pattern == host,
-            }
-        }
-        _ => false,
-    })
 }
 
 /// `--client-crl-file`. Only serials count: a list that has expired still names who was revoked.

@@ -4,7 +4,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use super::{chain, client_auth, files};
+use super::{allowed, chain, client_auth, files};
 
 /// A PEM file: certificates, a key, both.
 pub fn pem(data: &[u8]) {
@@ -28,9 +28,9 @@ pub fn client_chain(presented: &[&[u8]], roots: &[&[u8]], now_secs: u64) {
     let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
     let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now_secs));
     let _ = chain::leads_to_root(leaf, intermediates, &roots, now, &algorithms);
-    let _ = client_auth::common_name(leaf);
+    let _ = allowed::common_name(leaf);
     if let Ok((_, parsed)) = X509Certificate::from_der(leaf) {
-        let _ = client_auth::is_valid_for(&parsed, "localhost");
-        let _ = client_auth::is_valid_for(&parsed, "127.0.0.1");
+        let _ = allowed::is_valid_for(&parsed, "localhost");
+        let _ = allowed::is_valid_for(&parsed, "127.0.0.1");
     }
 }

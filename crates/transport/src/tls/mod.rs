@@ -1,16 +1,21 @@
 //! TLS of a listener: what the flags say, and what a handshake makes of it.
 
+mod allowed;
 mod auto;
 mod chain;
 mod cipher;
 mod client_auth;
 pub mod dial;
+#[cfg(test)]
+mod dial_tests;
 mod files;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+pub mod names;
 pub mod server_auth;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::fmt;
 use std::io;
@@ -19,6 +24,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use rustls::server::NoServerSessionStorage;
+pub use words::words;
 
 /// A client that has not finished its handshake by then is dropped.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,7 +43,7 @@ pub struct TlsOptions {
     pub client_cert_auth: bool,
     /// `--client-crl-file`: DER. Serials are compared, also when the list has expired.
     pub crl_file: Option<PathBuf>,
-    /// Common names a client may bear; empty: any. Excludes `allowed_hostnames`.
+    /// `--peer-cert-allowed-cn`: common names a client may bear; empty: any. Excludes `allowed_hostnames`.
     pub allowed_cns: Vec<String>,
     /// `--client-cert-allowed-hostname`: a client's certificate must be valid for one of these.
     pub allowed_hostnames: Vec<String>,
@@ -100,6 +107,7 @@ impl TlsOptions {
         };
         let certificate = files::ReloadedCertificate::open(cert_file, key_file, Arc::clone(&provider))?;
         let judge = client_auth::ClientJudge::new(self, &provider)?;
+        let judges = judge.is_some();
 
         let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)
@@ -109,6 +117,11 @@ impl TlsOptions {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::new(certificate));
+        if judges {
+            // A session that is resumed shows no certificate: who was revoked meanwhile would come in.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         // grpc-go refuses to talk without "h2"; who offers nothing gets HTTP/1.1 by its first bytes.
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
