@@ -19,8 +19,10 @@
 pub mod check;
 pub mod member;
 pub mod network;
+pub mod outages;
 pub mod plan;
 pub mod rng;
+pub mod timed;
 pub mod world;
 
 pub use world::{Failure, Report, run};

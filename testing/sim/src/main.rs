@@ -10,6 +10,8 @@ use sim::{Report, run};
 static CURRENT_SEED: AtomicU64 = AtomicU64::new(0);
 
 struct Options {
+    outages: bool,
+    only: String,
     seeds: u64,
     steps: u64,
     first_seed: u64,
@@ -23,6 +25,15 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if options.outages {
+        return match sim::outages::print(options.seeds, &options.only) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(problem) => {
+                eprintln!("{problem}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let steps = options.steps;
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -47,10 +58,15 @@ fn main() -> ExitCode {
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { seeds: 100, steps: 10_000, first_seed: 0 };
-    let mut arguments = arguments;
+    let mut arguments = arguments.peekable();
+    let outages = arguments.next_if(|first| first == "outages").is_some();
+    let mut options = Options { outages, only: String::new(), seeds: 100, steps: 10_000, first_seed: 0 };
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
+        if name == "--only" && outages {
+            options.only = value;
+            continue;
+        }
         let value = value.parse().map_err(|_| format!("{name} {value}: not a number"))?;
         match name.as_str() {
             "--seeds" => options.seeds = value,

@@ -126,6 +126,10 @@ impl Member {
         self.running.as_ref().is_some_and(|running| !running.writes.is_empty())
     }
 
+    pub fn writes_waiting(&self) -> usize {
+        self.running.as_ref().map_or(0, |running| running.writes.len())
+    }
+
     pub fn has_entry_to_apply(&self) -> bool {
         self.running.as_ref().is_some_and(|running| !running.to_apply.is_empty())
     }

@@ -1,5 +1,7 @@
 //! What kind of run a seed makes: no run has all faults, and each has its own mixture.
 
+use std::collections::BTreeSet;
+
 use raft::{Config, NodeId};
 
 use crate::rng::Rng;
@@ -28,6 +30,8 @@ pub struct Plan {
     pub founding: Founding,
     pub storage_append: StorageAppend,
     pub raft: Config,
+    /// Members that wait around elections as etcd does, whatever [`Config::prompt_elections`] says.
+    pub as_etcd: BTreeSet<NodeId>,
     /// Per mille of messages.
     pub loss: u64,
     pub duplication: u64,
@@ -41,7 +45,7 @@ pub struct Plan {
 }
 
 /// How often each kind of event is drawn.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Weights {
     pub propose: u64,
     pub read: u64,
@@ -81,6 +85,7 @@ impl Plan {
             founding: rng.pick(&[Founding::Snapshot, Founding::Entries]),
             storage_append: rng.pick(&[StorageAppend::WhenHandedOut, StorageAppend::WhenDurable]),
             raft,
+            as_etcd: BTreeSet::new(),
             loss: rng.pick(&[0, 10, 50, 200]),
             duplication: rng.pick(&[0, 10, 100]),
             reordering: rng.pick(&[0, 50, 300, 1000]),
@@ -108,8 +113,27 @@ impl Plan {
         self
     }
 
+    /// Without faults, for whoever brings his own.
+    pub fn quiet(members: u64, raft: Config) -> Plan {
+        Plan {
+            members,
+            founders: members,
+            founding: Founding::Entries,
+            storage_append: StorageAppend::WhenHandedOut,
+            raft,
+            as_etcd: BTreeSet::new(),
+            loss: 0,
+            duplication: 0,
+            reordering: 0,
+            slow_disk_speed: 0,
+            is_storm: false,
+            weights: Weights::default(),
+        }
+    }
+
     pub fn config(&self, id: NodeId, seed: u64) -> Config {
-        Config { id, seed, ..self.raft.clone() }
+        let prompt_elections = self.raft.prompt_elections && !self.as_etcd.contains(&id);
+        Config { id, seed, prompt_elections, ..self.raft.clone() }
     }
 }
 

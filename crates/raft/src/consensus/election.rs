@@ -126,6 +126,9 @@ impl<S: Storage> Raft<S> {
         if message.kind != awaited {
             return;
         }
+        if self.role == Role::PreCandidate && !message.reject {
+            self.forget_pre_vote_rejection(message.from);
+        }
         match self.tracker.record_vote(message.from, !message.reject) {
             VoteResult::Pending => {}
             VoteResult::Lost => self.become_follower(self.term, None),
@@ -187,9 +190,7 @@ impl<S: Storage> Raft<S> {
     pub(super) fn answer_vote(&mut self, message: &Message) {
         let is_pre_vote = message.kind == MessageType::PreVote;
         let response = if is_pre_vote { MessageType::PreVoteResp } else { MessageType::VoteResp };
-        let last = EntryId { term: message.log_term, index: message.index };
-        // Learners vote as well: one that was promoted may not know it yet, and its vote may be needed.
-        if self.may_vote_for(message.from, message.term, is_pre_vote) && self.log.is_up_to_date(last) {
+        if self.grants(message) {
             // With the asked term, not ours: the candidate ignores everything else.
             self.send(Message { term: message.term, ..Message::new(response, message.from) });
             if is_pre_vote {
@@ -202,6 +203,13 @@ impl<S: Storage> Raft<S> {
         } else {
             self.send(Message { term: self.term, reject: true, ..Message::new(response, message.from) });
         }
+    }
+
+    /// Learners vote as well: one that was promoted may not know it yet, and its vote may be needed.
+    pub(super) fn grants(&self, message: &Message) -> bool {
+        let is_pre_vote = message.kind == MessageType::PreVote;
+        let last = EntryId { term: message.log_term, index: message.index };
+        self.may_vote_for(message.from, message.term, is_pre_vote) && self.log.is_up_to_date(last)
     }
 
     /// Again for the same candidate, or for anybody while neither vote nor leader is known in this term, or

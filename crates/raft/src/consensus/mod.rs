@@ -61,6 +61,8 @@ pub(crate) struct Raft<S> {
     /// Drawn anew with each change of role or term.
     election_timeout: u32,
     succession: Succession,
+    /// An election timeout for each evidence of a leader's end that was believed, less the time since.
+    evidence_ticks: u32,
     config: Config,
     timeouts: Box<dyn ElectionTimeouts>,
 }
@@ -99,6 +101,7 @@ impl<S: Storage> Raft<S> {
             heartbeat_elapsed: 0,
             election_timeout: config.election_ticks,
             succession: Succession::default(),
+            evidence_ticks: 0,
             config,
             timeouts,
         };

@@ -8,7 +8,7 @@
 //! | The timeout is the lease and one slot per rank among the voters that are left | two members do not campaign at once, and the first is not drawn late |
 //! | A pre-vote is asked for again every [`Raft::retry_ticks`] until a leader is heard | it disturbs nobody, and whoever did not answer may do so by now |
 //! | A pre-vote that comes within the lease is remembered, and answered when the lease ends | who noticed first need not ask again |
-//! | Who grants one lets that candidate go first, once; of two that ask, the lower id goes on | two do not win their pre-votes and then split the votes |
+//! | Who grants one lets that candidate go first; of two that ask, the lower id goes on | two do not win their pre-votes and then split the votes |
 //! | The driver may know that the leader's process has ended: that ends the lease | nobody waits for one who cannot come back as leader of this term |
 //!
 //! None of it changes what a message says or whom anybody may vote for: each member answers for itself, and a
@@ -22,12 +22,17 @@ use crate::message::{Message, MessageType};
 use crate::position::NodeId;
 use crate::storage::Storage;
 
+/// Pieces of evidence believed at once; then one per election timeout, so that a driver that is wrong all the
+/// time leaves a working cluster.
+const EVIDENCE_MAX: u32 = 2;
+
 /// Where a member stands between two leaders. Empty while it hears one.
 #[derive(Debug, Default)]
 pub(super) struct Succession {
     /// Ticks until the next pre-vote; `None`: the election timeout decides.
     attempt_in: Option<u32>,
-    /// It has let somebody else go first. Once: a candidate that hears no answers must not hold up the rest.
+    /// It has let somebody else go first since its own last attempt. Not twice: a candidate that asks and
+    /// hears no answers must not hold up the rest.
     has_yielded: bool,
     /// Requests that came within the lease. At most one per voter; those of anybody else are forgotten.
     early_pre_votes: Vec<Message>,
@@ -39,13 +44,18 @@ impl<S: Storage> Raft<S> {
     /// others a tick per rank later. False when it changed nothing.
     ///
     /// Wrong evidence costs what a lost heartbeat costs: the leader's next message brings the lease back, and
-    /// the pre-vote finds no majority while other members hear that leader.
+    /// the pre-vote finds no majority while other members hear that leader. Too much evidence is not believed,
+    /// and the election timeout decides.
     pub fn leader_process_ended(&mut self, leader: NodeId) -> bool {
         let follows_it = self.role == Role::Follower && self.leader == Some(leader);
         // A leader that answers reads by its lease relies on ours.
-        if !follows_it || !self.config.prompt_elections || self.config.read_only != ReadOnlyOption::Safe {
+        let may_end_lease = self.config.prompt_elections && self.config.read_only == ReadOnlyOption::Safe;
+        let election_ticks = self.config.election_ticks;
+        let is_believed = self.evidence_ticks <= (EVIDENCE_MAX - 1).saturating_mul(election_ticks);
+        if !follows_it || !may_end_lease || !is_believed {
             return false;
         }
+        self.evidence_ticks = self.evidence_ticks.saturating_add(election_ticks);
         let wait = self.rank_without(Some(leader)) * self.slot_ticks();
         self.leader = None;
         self.succession.attempt_in = Some(wait);
@@ -57,6 +67,7 @@ impl<S: Storage> Raft<S> {
     }
 
     pub(super) fn tick_succession(&mut self) {
+        self.evidence_ticks = self.evidence_ticks.saturating_sub(1);
         if !self.is_in_lease() {
             self.answer_early_pre_votes();
         }
@@ -76,6 +87,7 @@ impl<S: Storage> Raft<S> {
     /// refused (a configuration change is not applied yet) would renew the lease of a leader that is gone.
     fn attempt(&mut self) {
         self.succession.attempt_in = Some(self.retry_ticks());
+        self.succession.has_yielded = false;
         if self.is_promotable() {
             self.campaign();
         }
@@ -95,12 +107,21 @@ impl<S: Storage> Raft<S> {
         }
     }
 
+    /// Grants what can be granted now. A rejection would come too late: its candidate may have asked again
+    /// meanwhile, with a longer log, and the first answer of each voter counts.
     fn answer_early_pre_votes(&mut self) {
         for request in std::mem::take(&mut self.succession.early_pre_votes) {
             // Not about a term that has begun meanwhile.
-            if request.term > self.term {
+            if request.term > self.term && self.grants(&request) {
                 self.answer_vote(&request);
             }
+        }
+    }
+
+    /// A rejection may have been of an earlier request, before our log grew. A grant says how things are.
+    pub(super) fn forget_pre_vote_rejection(&mut self, from: NodeId) {
+        if self.config.prompt_elections {
+            self.tracker.votes.remove(&from);
         }
     }
 
