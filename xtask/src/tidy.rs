@@ -22,7 +22,8 @@ const CORES: [&str; 8] = ["raft", "wal", "bolt", "mvcc", "lease", "auth", "membe
 /// A crate may depend on crates of a lower rank; cores also on each other, which cargo keeps free of circles.
 /// A shipped crate that is missing here fails the check, so that its place is decided once. What is not
 /// shipped may depend on all of them.
-const RANKS: [(&str, u32); 18] = [
+const RANKS: [(&str, u32); 20] = [
+    ("golang", 0),
     ("proto", 0),
     ("disk", 0),
     ("raft", 1),
@@ -33,6 +34,7 @@ const RANKS: [(&str, u32); 18] = [
     ("auth", 1),
     ("membership", 1),
     ("apply", 1),
+    ("cobra", 1),
     ("transport", 2),
     ("client", 3),
     ("server", 2),
