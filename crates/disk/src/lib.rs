@@ -42,6 +42,28 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 }
 
+/// Makes a directory and its missing parents, each durable in the one above: a power cut must not take away
+/// the directory that everything acknowledged lies in. Returns those that were made, the deepest first.
+pub fn make_dirs(disk: &dyn Disk, path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut made = Vec::new();
+    for ancestor in path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
+        if disk.exists(ancestor)? {
+            break;
+        }
+        made.push(ancestor.to_path_buf());
+    }
+    disk.create_dir_all(path)?;
+    for dir in &made {
+        disk.sync_dir(parent_of(dir))?;
+    }
+    Ok(made)
+}
+
+/// The directory that holds the name.
+pub fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// One open file. All positions are byte offsets; no method moves a cursor.
 pub trait File: Send + Sync + 'static {
     fn len(&self) -> io::Result<u64>;
