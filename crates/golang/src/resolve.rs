@@ -61,13 +61,15 @@ fn resolved(urls: &[String]) -> Result<Vec<String>, String> {
 }
 
 fn resolve(url: &String) -> Result<String, String> {
-    let failed = |why: &str| format!("failed to resolve {url}: {why}");
+    let failed = |why: &str| format!("failed to resolve {} ({why})", quote(url.as_bytes()));
     let (scheme, address) = url.split_once("://").ok_or_else(|| failed("no host"))?;
-    if scheme.starts_with("unix") {
+    let address = address.trim_end_matches('/');
+    // Compat: `localhost` stands for itself, so it is not the same place as 127.0.0.1.
+    let is_localhost = address.rsplit_once(':').is_some_and(|(host, _)| host == "localhost");
+    if scheme.starts_with("unix") || is_localhost {
         return Ok(url.clone());
     }
-    let addresses =
-        address.trim_end_matches('/').to_socket_addrs().map_err(|error| failed(&error.to_string()))?;
+    let addresses = address.to_socket_addrs().map_err(|error| failed(&error.to_string()))?;
     // Compat: Go takes one address, IPv4 before IPv6.
     let address = addresses.min_by_key(|address| (address.is_ipv6(), *address));
     address.map(|address| format!("{scheme}://{address}")).ok_or_else(|| failed("no such host"))
@@ -82,10 +84,10 @@ mod tests {
     }
 
     #[test]
-    fn urls_name_the_same_place_by_name_or_by_address() {
-        let by_name = urls(&["http://localhost:2380"]);
-        assert_eq!(compare_urls(&by_name, &urls(&["http://127.0.0.1:2380"])), Ok(()));
-        assert!(!are_same_urls(&by_name, &urls(&["http://127.0.0.1:2381"])));
+    fn urls_name_the_same_place_however_it_is_written() {
+        let short = urls(&["http://[::1]:2380"]);
+        assert_eq!(compare_urls(&short, &urls(&["http://[0:0:0:0:0:0:0:1]:2380"])), Ok(()));
+        assert!(!are_same_urls(&short, &urls(&["http://[::1]:2381"])));
         let two = urls(&["http://127.0.0.1:1", "http://127.0.0.1:2"]);
         assert!(are_same_urls(&two, &urls(&["http://127.0.0.1:2", "http://127.0.0.1:1"])));
     }
@@ -100,6 +102,10 @@ mod tests {
         assert_eq!(
             difference(&["http://a:1", "http://b:1"], &["http://a:1"]),
             "len([\"http://a:1\" \"http://b:1\"]) != len([\"http://a:1\"])"
+        );
+        assert_eq!(
+            difference(&["http://localhost:1"], &["http://127.0.0.1:1"]),
+            "resolved urls: \"http://localhost:1\" != \"http://127.0.0.1:1\""
         );
     }
 }
