@@ -38,25 +38,30 @@ pub trait Disk: Send + Sync + 'static {
     /// Atomically replaces `to`.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 }
 
 /// Makes a directory and its missing parents, each durable in the one above: a power cut must not take away
-/// the directory that everything acknowledged lies in. Returns those that were made, the deepest first.
-pub fn make_dirs(disk: &dyn Disk, path: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut made = Vec::new();
+/// the directory that everything acknowledged lies in.
+pub fn make_dirs(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let missing = missing_dirs(disk, path)?;
+    disk.create_dir_all(path)?;
+    missing.iter().try_for_each(|dir| disk.sync_dir(parent_of(dir)))
+}
+
+/// What [`make_dirs`] would make: the directory and those of its parents that are not there, the deepest first.
+pub fn missing_dirs(disk: &dyn Disk, path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut missing = Vec::new();
     for ancestor in path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
         if disk.exists(ancestor)? {
             break;
         }
-        made.push(ancestor.to_path_buf());
+        missing.push(ancestor.to_path_buf());
     }
-    disk.create_dir_all(path)?;
-    for dir in &made {
-        disk.sync_dir(parent_of(dir))?;
-    }
-    Ok(made)
+    Ok(missing)
 }
 
 /// The directory that holds the name.

@@ -300,7 +300,7 @@ impl Dir<'_> {
 }
 
 fn make_dir(disk: &dyn Disk, path: &Path) -> Result<()> {
-    disk::make_dirs(disk, path).map(|_| ()).map_err(io(format!("make directory {}", path.display())))
+    disk::make_dirs(disk, path).map_err(io(format!("make directory {}", path.display())))
 }
 
 /// What the log says, newest snapshot first.
