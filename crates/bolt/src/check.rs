@@ -20,6 +20,15 @@ pub struct Finding {
     pub what: String,
 }
 
+const LEAKED: &str = "unreachable unfreed";
+
+impl Finding {
+    /// A page that nothing uses and nothing will: it costs space and no more.
+    pub fn is_leak(&self) -> bool {
+        self.what == LEAKED
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "page {}: {}", self.page, self.what)
@@ -116,7 +125,7 @@ impl<'tx> Checker<'tx> {
 
     fn not_free(&mut self, page: u64) {
         if !self.reachable.contains(page) {
-            self.find(page, "unreachable unfreed");
+            self.find(page, LEAKED);
         }
     }
 

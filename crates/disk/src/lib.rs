@@ -38,8 +38,35 @@ pub trait Disk: Send + Sync + 'static {
     /// Atomically replaces `to`.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+}
+
+/// Makes a directory and its missing parents, each durable in the one above: a power cut must not take away
+/// the directory that everything acknowledged lies in.
+pub fn make_dirs(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let missing = missing_dirs(disk, path)?;
+    disk.create_dir_all(path)?;
+    missing.iter().try_for_each(|dir| disk.sync_dir(parent_of(dir)))
+}
+
+/// What [`make_dirs`] would make: the directory and those of its parents that are not there, the deepest first.
+pub fn missing_dirs(disk: &dyn Disk, path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut missing = Vec::new();
+    for ancestor in path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
+        if disk.exists(ancestor)? {
+            break;
+        }
+        missing.push(ancestor.to_path_buf());
+    }
+    Ok(missing)
+}
+
+/// The directory that holds the name.
+pub fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// One open file. All positions are byte offsets; no method moves a cursor.

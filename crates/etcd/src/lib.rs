@@ -29,12 +29,12 @@ mod settings;
 mod signals;
 mod start;
 mod unsynced_disk;
-mod url;
 mod validation;
 mod version;
 
 use std::process::ExitCode;
 
+use golang::url;
 use logging::Level;
 
 /// Architectures that etcd itself is tested on; others start only when told to.

@@ -8,7 +8,7 @@ use server::{AutoCompaction, ClusterState, Config};
 use crate::go_duration::GoDuration;
 use crate::retention::{self, Retention};
 use crate::settings::Settings;
-use crate::url::{self, Url};
+use crate::url;
 
 /// Source: etcd `server/etcdserver/server.go`; what 0 means on the command line.
 const SNAPSHOT_COUNT_DEFAULT: u64 = 10_000;
@@ -25,8 +25,11 @@ pub enum MemberData {
 pub fn build(settings: &Settings, data: MemberData) -> Result<Config, String> {
     let cluster = match data {
         MemberData::Present => Vec::new(),
-        MemberData::Absent => initial_cluster(&settings.initial_cluster)
-            .map_err(|why| format!("error setting up initial cluster: {why}"))?,
+        MemberData::Absent => url::parse_named(&settings.initial_cluster)
+            .map_err(|why| format!("error setting up initial cluster: {why}"))?
+            .into_iter()
+            .map(|(name, url)| (name, url.to_string()))
+            .collect(),
     };
     let auto_compaction = match retention::read(settings)? {
         Retention::Off => AutoCompaction::Off,
@@ -84,16 +87,6 @@ pub fn build(settings: &Settings, data: MemberData) -> Result<Config, String> {
         force_new_cluster: settings.force_new_cluster,
         ..defaults
     })
-}
-
-/// `name=url,name=url2`, in the order given. The error is etcd's text.
-fn initial_cluster(text: &str) -> Result<Vec<(String, String)>, String> {
-    let mut pairs = Vec::new();
-    for part in text.split(',').filter(|part| !part.is_empty()) {
-        let (name, url) = part.split_once('=').unwrap_or((part, ""));
-        pairs.push((name.to_owned(), Url::parse(url)?.as_str().to_owned()));
-    }
-    Ok(pairs)
 }
 
 fn or_default(value: u64, default: u64) -> u64 {

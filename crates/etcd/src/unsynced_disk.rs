@@ -33,6 +33,10 @@ impl Disk for UnsyncedDisk {
         self.0.remove_file(path)
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.remove_dir(path)
+    }
+
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         self.0.remove_dir_all(path)
     }

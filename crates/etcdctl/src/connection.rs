@@ -4,12 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, Config, Endpoint, Tls, Warning};
+use cobra::{Exit, Flags, Invocation, exit};
 use tokio::time::Instant;
 
-use crate::cli::command::Invocation;
-use crate::cli::env;
-use crate::cli::flags::Flags;
-use crate::exit::{self, Exit};
+use crate::environment;
 use crate::log;
 use crate::output::Format;
 use crate::output::terminal;
@@ -29,10 +27,10 @@ impl Session {
     pub fn new(invocation: &mut Invocation, known_variables: &[&str]) -> Result<Session, Exit> {
         let flags = &mut invocation.flags;
         let variables: Vec<_> = std::env::vars_os().collect();
-        env::apply(flags, &variables, known_variables)?;
+        environment::apply(flags, &variables, known_variables)?;
         if flags.bool("debug") {
             for (flag, value, _) in flags.inherited() {
-                eprintln!("{}={value}", env::variable(flag.name));
+                eprintln!("{}={value}", environment::variable(flag.name));
             }
         }
         let endpoints = endpoints(flags)?;

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::golang::json::Json;
+use golang::json::Json;
 
 /// Writes one line. `fields` follow the message in their order.
 pub fn line(

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod id;
+mod initial_cluster;
 mod member;
 mod record;
 mod url;
@@ -13,6 +14,7 @@ mod version;
 
 pub use cluster::{Cluster, ConfChangeError, MemberChange};
 pub use id::{ClusterId, MemberId};
+pub use initial_cluster::{InitialClusterError, initial_members, own_member};
 pub use member::{Attributes, Member};
 pub use record::{Bucket, DowngradeRecord, RecordError, Write, decode_members, encode_members};
 pub use url::{UrlError, normalize_url};

@@ -36,7 +36,6 @@ mod restore;
 mod shared;
 mod start;
 mod tasks;
-mod v2_store;
 mod versions;
 mod waiters;
 

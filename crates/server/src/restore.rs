@@ -8,7 +8,7 @@ use bolt::ReadTx;
 use bytes::Bytes;
 use lease::{CheckpointPolicy, Lessor};
 use membership::{Cluster, Version};
-use mvcc::{CompactionsOnFile, compact_revision_from_bytes};
+use mvcc::CompactionsOnFile;
 use raft::ConfState;
 
 use crate::backend::{self, Bucket};
@@ -47,7 +47,7 @@ pub fn parts(tx: &ReadTx, path: &Path, config: &Config) -> Result<Parts, String>
         cluster,
         alarms: alarms(tx, path)?,
         lessor: lessor(tx, path, config)?,
-        compactions: compactions(tx, path)?,
+        compactions: storage::compactions(tx).map_err(|error| told(path, &error))?,
     })
 }
 
@@ -100,17 +100,6 @@ fn lessor(tx: &ReadTx, path: &Path, config: &Config) -> Result<Lessor, String> {
         pairs.into_iter().map(|(key, value)| lease::Record::decode(key, value)).collect();
     let records = records.map_err(|error| told(path, &format!("read lease: {error}")))?;
     Ok(Lessor::restore(lease_config, records))
-}
-
-fn compactions(tx: &ReadTx, path: &Path) -> Result<CompactionsOnFile, String> {
-    let revision_at = |key: &[u8]| -> Result<Option<mvcc::Revision>, String> {
-        let value = backend::meta(tx, key).map_err(|error| told(path, &error))?;
-        Ok(value.and_then(compact_revision_from_bytes))
-    };
-    Ok(CompactionsOnFile {
-        scheduled: revision_at(backend::SCHEDULED_COMPACT)?,
-        finished: revision_at(backend::FINISHED_COMPACT)?,
-    })
 }
 
 /// Gives keys back to their leases; counts in `lost` those whose lease does not exist.

@@ -250,6 +250,19 @@ impl Disk for MemDisk {
         Ok(())
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.faults.pass(FaultPoint::Remove, path)?;
+        let inode = state.tree.get(path)?;
+        if !state.tree.dir(inode)?.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        let (dir, name) = state.tree.parent_of(path)?;
+        state.tree.dir_mut(dir).remove(&name);
+        state.record(|| Op::Remove { dir, name });
+        Ok(())
+    }
+
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.faults.pass(FaultPoint::Remove, path)?;

@@ -1,20 +1,21 @@
 //! `alarm`: what members complain of.
 
 use client::Client;
+use cobra::{Command, Exit, Invocation, Outcome};
 use proto::etcdserverpb::alarm_request::AlarmAction;
 use proto::etcdserverpb::{AlarmRequest, AlarmResponse};
 
-use crate::cli::command::{Command, Group, Invocation};
+use super::group;
 use crate::connection::Session;
-use crate::exit::{Exit, Outcome};
 use crate::output::Answer;
+use crate::wait;
 
 pub static ALARM: Command = Command {
     name: "alarm",
     usage: "alarm <subcommand>",
     short: "Alarm related commands. Use `etcdctl alarm --help` to see subcommands",
     long: "Alarm related commands",
-    group: Some(Group::Maintenance),
+    group: Some(group::MAINTENANCE),
     subcommands: &[&DISARM, &LIST],
     ..Command::EMPTY
 };
@@ -23,7 +24,7 @@ static DISARM: Command = Command {
     name: "disarm",
     usage: "disarm",
     short: "Disarms all alarms",
-    run: Some(|invocation| Box::pin(disarm(invocation))),
+    run: Some(|invocation| wait(disarm(invocation))),
     ..Command::EMPTY
 };
 
@@ -31,7 +32,7 @@ static LIST: Command = Command {
     name: "list",
     usage: "list",
     short: "Lists all alarms",
-    run: Some(|invocation| Box::pin(list(invocation))),
+    run: Some(|invocation| wait(list(invocation))),
     ..Command::EMPTY
 };
 

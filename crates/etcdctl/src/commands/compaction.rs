@@ -1,21 +1,20 @@
 //! `compaction`: history before a revision away.
 
+use cobra::{Command, Exit, Flag, Invocation, Outcome, print};
+use golang::number;
 use proto::etcdserverpb::CompactionRequest;
 
-use crate::cli::command::{Command, Group, Invocation};
-use crate::cli::flags::Flag;
+use super::group;
 use crate::connection::Session;
-use crate::exit::{Exit, Outcome};
-use crate::golang::number;
-use crate::output::print;
+use crate::wait;
 
 pub static COMPACTION: Command = Command {
     name: "compaction",
     usage: "compaction [options] <revision>",
     short: "Compacts the event history in etcd",
-    group: Some(Group::KeyValue),
+    group: Some(group::KEY_VALUE),
     flags: &[Flag::bool("physical", "'true' to wait for compaction to physically remove all old revisions")],
-    run: Some(|invocation| Box::pin(run(invocation))),
+    run: Some(|invocation| wait(run(invocation))),
     ..Command::EMPTY
 };
 

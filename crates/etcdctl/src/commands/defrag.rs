@@ -2,20 +2,21 @@
 
 use std::time::Instant;
 
+use cobra::{Command, Exit, Invocation, Outcome, exit, print};
+use golang::duration;
+
 use super::endpoint::{CLUSTER, chosen};
-use crate::cli::command::{Command, Group, Invocation};
+use super::group;
 use crate::connection::Session;
-use crate::exit::{self, Exit, Outcome};
-use crate::golang::duration;
-use crate::output::print;
+use crate::wait;
 
 pub static DEFRAG: Command = Command {
     name: "defrag",
     usage: "defrag",
     short: "Defragments the storage of the etcd members with given endpoints",
-    group: Some(Group::Maintenance),
+    group: Some(group::MAINTENANCE),
     persistent_flags: &[CLUSTER],
-    run: Some(|invocation| Box::pin(run(invocation))),
+    run: Some(|invocation| wait(run(invocation))),
     ..Command::EMPTY
 };
 

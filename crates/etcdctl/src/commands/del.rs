@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use cobra::{Command, Exit, Flag, Flags, Invocation, Outcome};
+use golang::quote::quote;
 use proto::etcdserverpb::DeleteRangeRequest;
 
 use super::get::{TOO_MANY, span};
-use crate::cli::command::{Command, Group, Invocation};
-use crate::cli::flags::{Flag, Flags};
+use super::group;
 use crate::connection::Session;
-use crate::exit::{Exit, Outcome};
-use crate::golang::quote::quote;
 use crate::output::Answer;
+use crate::wait;
 
 /// Time to think again about a range that was not marked as meant.
 const SECOND_THOUGHTS: Duration = Duration::from_secs(2);
@@ -19,7 +19,7 @@ pub static DEL: Command = Command {
     name: "del",
     usage: "del [options] <key> [range_end]",
     short: "Removes the specified key or range of keys [key, range_end)",
-    group: Some(Group::KeyValue),
+    group: Some(group::KEY_VALUE),
     flags: &[
         Flag::bool("prefix", "delete keys with matching prefix"),
         Flag::bool("prev-kv", "return deleted key-value pairs"),
@@ -29,7 +29,7 @@ pub static DEL: Command = Command {
         ),
         Flag::bool("range", "delete range of keys"),
     ],
-    run: Some(|invocation| Box::pin(run(invocation))),
+    run: Some(|invocation| wait(run(invocation))),
     ..Command::EMPTY
 };
 

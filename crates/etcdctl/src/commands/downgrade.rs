@@ -1,19 +1,20 @@
 //! `downgrade`: the cluster back to the version before.
 
+use cobra::{Command, Exit, Invocation, Outcome};
 use proto::etcdserverpb::DowngradeRequest;
 use proto::etcdserverpb::downgrade_request::DowngradeAction;
 
-use crate::cli::command::{Command, Group, Invocation};
+use super::group;
 use crate::connection::Session;
-use crate::exit::{Exit, Outcome};
 use crate::output::Answer;
+use crate::wait;
 
 pub static DOWNGRADE: Command = Command {
     name: "downgrade",
     usage: "downgrade <TARGET_VERSION>",
     short: "Downgrade related commands. Use `etcdctl downgrade --help` to see subcommands",
     long: "Downgrade related commands",
-    group: Some(Group::Maintenance),
+    group: Some(group::MAINTENANCE),
     subcommands: &[&CANCEL, &ENABLE, &VALIDATE],
     ..Command::EMPTY
 };
@@ -22,9 +23,7 @@ static CANCEL: Command = Command {
     name: "cancel",
     usage: "cancel",
     short: "Cancel the ongoing downgrade action to cluster",
-    run: Some(|invocation| {
-        Box::pin(async move { ask(invocation, DowngradeAction::Cancel, "cancel", String::new()).await })
-    }),
+    run: Some(|invocation| wait(ask(invocation, DowngradeAction::Cancel, "cancel", String::new()))),
     ..Command::EMPTY
 };
 
@@ -33,10 +32,8 @@ static ENABLE: Command = Command {
     usage: "enable <TARGET_VERSION>",
     short: "Start a downgrade action to cluster",
     run: Some(|invocation| {
-        Box::pin(async move {
-            let target = target(&invocation)?;
-            ask(invocation, DowngradeAction::Enable, "enable", target).await
-        })
+        let target = target(&invocation)?;
+        wait(ask(invocation, DowngradeAction::Enable, "enable", target))
     }),
     ..Command::EMPTY
 };
@@ -46,10 +43,8 @@ static VALIDATE: Command = Command {
     usage: "validate <TARGET_VERSION>",
     short: "Validate downgrade capability before starting downgrade",
     run: Some(|invocation| {
-        Box::pin(async move {
-            let target = target(&invocation)?;
-            ask(invocation, DowngradeAction::Validate, "validate", target).await
-        })
+        let target = target(&invocation)?;
+        wait(ask(invocation, DowngradeAction::Validate, "validate", target))
     }),
     ..Command::EMPTY
 };

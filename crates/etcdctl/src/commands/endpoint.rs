@@ -2,15 +2,15 @@
 
 use std::time::Instant;
 
+use cobra::{Command, Exit, Flag, Invocation, Outcome, exit};
 use proto::etcdserverpb::{AlarmType, MemberListRequest, RangeRequest};
 use tokio::task::JoinSet;
 
-use crate::cli::command::{Command, Group, Invocation};
-use crate::cli::flags::Flag;
+use super::group;
 use crate::connection::Session;
-use crate::exit::{self, Exit, Outcome};
 use crate::output::Answer;
 use crate::output::answer::Health;
+use crate::wait;
 
 pub const CLUSTER: Flag = Flag::bool("cluster", "use all endpoints from the cluster member list");
 
@@ -19,7 +19,7 @@ pub static ENDPOINT: Command = Command {
     usage: "endpoint <subcommand>",
     short: "Endpoint related commands. Use `etcdctl endpoint --help` to see subcommands",
     long: "Endpoint related commands",
-    group: Some(Group::Maintenance),
+    group: Some(group::MAINTENANCE),
     persistent_flags: &[CLUSTER],
     subcommands: &[&HASHKV, &HEALTH, &STATUS],
     ..Command::EMPTY
@@ -30,7 +30,7 @@ static HASHKV: Command = Command {
     usage: "hashkv",
     short: "Prints the KV history hash for each endpoint in --endpoints",
     persistent_flags: &[Flag::int("rev", "maximum revision to hash (default: latest revision)")],
-    run: Some(|invocation| Box::pin(hashkv(invocation))),
+    run: Some(|invocation| wait(hashkv(invocation))),
     ..Command::EMPTY
 };
 
@@ -38,7 +38,7 @@ static HEALTH: Command = Command {
     name: "health",
     usage: "health",
     short: "Checks the healthiness of endpoints specified in `--endpoints` flag",
-    run: Some(|invocation| Box::pin(health(invocation))),
+    run: Some(|invocation| wait(health(invocation))),
     ..Command::EMPTY
 };
 
@@ -49,7 +49,7 @@ static STATUS: Command = Command {
     long: "When --write-out is set to simple, this command prints out comma-separated status lists for each endpoint.
 The items in the lists are endpoint, ID, version, db size, is leader, is learner, raft term, raft index, raft applied index, errors.
 ",
-    run: Some(|invocation| Box::pin(status(invocation))),
+    run: Some(|invocation| wait(status(invocation))),
     ..Command::EMPTY
 };
 

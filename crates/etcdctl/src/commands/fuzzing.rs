@@ -1,10 +1,12 @@
 //! Lines and words as people type them, for `testing/fuzz`. Not in shipped builds: feature `fuzzing`.
 
+use cobra::Errors;
+use cobra::parse::parse;
+use golang::quote::{quote, unquote_prefix, words};
+use golang::{duration, number};
+
 use super::watch::Environment;
 use super::{ROOT, txn, watch};
-use crate::cli::parse::parse;
-use crate::golang::quote::{quote, unquote_prefix, words};
-use crate::golang::{duration, number};
 
 /// A line of `txn` or of `watch -i`.
 ///
@@ -27,7 +29,7 @@ pub fn line(line: &[u8]) {
 pub fn command_line(words: &[Vec<u8>]) {
     match parse(&ROOT, words) {
         Ok(_) => {}
-        Err(failure) => assert!(!failure.text().is_empty(), "a refusal without a word"),
+        Err(failure) => assert!(!failure.text(Errors::Once).is_empty(), "a refusal without a word"),
     }
 }
 

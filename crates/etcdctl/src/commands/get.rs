@@ -1,20 +1,20 @@
 //! `get`: one key, or a range of them.
 
 use client::prefix_end;
+use cobra::{Command, Exit, Flag, Flags, Invocation, Outcome, exit};
 use proto::etcdserverpb::RangeRequest;
 use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 
-use crate::cli::command::{Command, Group, Invocation};
-use crate::cli::flags::{Flag, Flags};
+use super::group;
 use crate::connection::Session;
-use crate::exit::{self, Exit, Outcome};
 use crate::output::{Answer, Format};
+use crate::wait;
 
 pub static GET: Command = Command {
     name: "get",
     usage: "get [options] <key> [range_end]",
     short: "Gets the key or a range of keys",
-    group: Some(Group::KeyValue),
+    group: Some(group::KEY_VALUE),
     flags: &[
         Flag::text("consistency", "l", "Linearizable(l) or Serializable(s)"),
         Flag::text("order", "", "Order of results; ASCEND or DESCEND (ASCEND by default)"),
@@ -32,7 +32,7 @@ pub static GET: Command = Command {
         Flag::int("max-mod-rev", "Maximum modification revision"),
         Flag::bool("stream", "Use the RangeStream RPC"),
     ],
-    run: Some(|invocation| Box::pin(run(invocation))),
+    run: Some(|invocation| wait(run(invocation))),
     ..Command::EMPTY
 };
 

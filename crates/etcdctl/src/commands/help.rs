@@ -1,6 +1,8 @@
 //! `help`: the parser itself answers it.
 
-use crate::cli::command::{Command, Group};
+use cobra::Command;
+
+use super::group;
 
 pub static HELP: Command = Command {
     name: "help",
@@ -8,7 +10,7 @@ pub static HELP: Command = Command {
     short: "Help about any command",
     long: "Help provides help for any command in the application.
 Simply type etcdctl help [path to command] for full details.",
-    group: Some(Group::Utility),
-    run: Some(|_| Box::pin(async { Ok(()) })),
+    group: Some(group::UTILITY),
+    run: Some(|_| Ok(())),
     ..Command::EMPTY
 };

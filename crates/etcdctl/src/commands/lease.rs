@@ -1,21 +1,21 @@
 //! `lease`: keys that end by themselves.
 
+use cobra::{Command, Exit, Flag, Invocation, Outcome, exit, print};
+use golang::number;
 use proto::etcdserverpb::*;
 
+use super::group;
 use super::lease_id;
-use crate::cli::command::{Command, Group, Invocation};
-use crate::cli::flags::Flag;
 use crate::connection::Session;
-use crate::exit::{self, Exit, Outcome};
-use crate::golang::number;
-use crate::output::{Answer, print};
+use crate::output::Answer;
+use crate::wait;
 
 pub static LEASE: Command = Command {
     name: "lease",
     usage: "lease <subcommand>",
     short: "Lease related commands. Use `etcdctl lease --help` to see subcommands",
     long: "Lease related commands",
-    group: Some(Group::KeyValue),
+    group: Some(group::KEY_VALUE),
     subcommands: &[&GRANT, &KEEP_ALIVE, &LIST, &REVOKE, &TIME_TO_LIVE],
     ..Command::EMPTY
 };
@@ -24,7 +24,7 @@ static GRANT: Command = Command {
     name: "grant",
     usage: "grant <ttl>",
     short: "Creates leases",
-    run: Some(|invocation| Box::pin(grant(invocation))),
+    run: Some(|invocation| wait(grant(invocation))),
     ..Command::EMPTY
 };
 
@@ -36,7 +36,7 @@ static KEEP_ALIVE: Command = Command {
         "once",
         "Resets the keep-alive time to its original value and cobrautl.Exits immediately",
     )],
-    run: Some(|invocation| Box::pin(keep_alive(invocation))),
+    run: Some(|invocation| wait(keep_alive(invocation))),
     ..Command::EMPTY
 };
 
@@ -44,7 +44,7 @@ static LIST: Command = Command {
     name: "list",
     usage: "list",
     short: "List all active leases",
-    run: Some(|invocation| Box::pin(list(invocation))),
+    run: Some(|invocation| wait(list(invocation))),
     ..Command::EMPTY
 };
 
@@ -52,7 +52,7 @@ static REVOKE: Command = Command {
     name: "revoke",
     usage: "revoke <leaseID>",
     short: "Revokes leases",
-    run: Some(|invocation| Box::pin(revoke(invocation))),
+    run: Some(|invocation| wait(revoke(invocation))),
     ..Command::EMPTY
 };
 
@@ -61,7 +61,7 @@ static TIME_TO_LIVE: Command = Command {
     usage: "timetolive <leaseID> [options]",
     short: "Get lease information",
     flags: &[Flag::bool("keys", "Get keys attached to this lease")],
-    run: Some(|invocation| Box::pin(time_to_live(invocation))),
+    run: Some(|invocation| wait(time_to_live(invocation))),
     ..Command::EMPTY
 };
 

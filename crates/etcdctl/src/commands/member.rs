@@ -1,21 +1,21 @@
 //! `member`: who belongs to the cluster.
 
+use cobra::{Command, Exit, Flag, Invocation, Outcome, print};
+use golang::number;
+use golang::quote::quote;
 use proto::etcdserverpb::*;
 
-use crate::cli::command::{Command, Group, Invocation};
-use crate::cli::flags::Flag;
+use super::group;
 use crate::connection::Session;
-use crate::exit::{Exit, Outcome};
-use crate::golang::number;
-use crate::golang::quote::quote;
-use crate::output::{Answer, print};
+use crate::output::Answer;
+use crate::wait;
 
 pub static MEMBER: Command = Command {
     name: "member",
     usage: "member <subcommand>",
     short: "Membership related commands. Use `etcdctl member --help` to see subcommands",
     long: "Membership related commands",
-    group: Some(Group::Maintenance),
+    group: Some(group::MAINTENANCE),
     subcommands: &[&ADD, &LIST, &PROMOTE, &REMOVE, &UPDATE],
     ..Command::EMPTY
 };
@@ -28,7 +28,7 @@ static ADD: Command = Command {
         Flag::text("peer-urls", "", "comma separated peer URLs for the new member."),
         Flag::bool("learner", "indicates if the new member is raft learner"),
     ],
-    run: Some(|invocation| Box::pin(add(invocation))),
+    run: Some(|invocation| wait(add(invocation))),
     ..Command::EMPTY
 };
 
@@ -40,7 +40,7 @@ static LIST: Command = Command {
 The items in the lists are ID, Status, Name, Peer Addrs, Client Addrs, Is Learner.
 ",
     flags: &[Flag::text("consistency", "l", "Linearizable(l) or Serializable(s)")],
-    run: Some(|invocation| Box::pin(list(invocation))),
+    run: Some(|invocation| wait(list(invocation))),
     ..Command::EMPTY
 };
 
@@ -49,7 +49,7 @@ static PROMOTE: Command = Command {
     usage: "promote <memberID>",
     short: "Promotes a non-voting member in the cluster",
     long: "Promotes a non-voting learner member to a voting one in the cluster.\n",
-    run: Some(|invocation| Box::pin(promote(invocation))),
+    run: Some(|invocation| wait(promote(invocation))),
     ..Command::EMPTY
 };
 
@@ -57,7 +57,7 @@ static REMOVE: Command = Command {
     name: "remove",
     usage: "remove <memberID>",
     short: "Removes a member from the cluster",
-    run: Some(|invocation| Box::pin(remove(invocation))),
+    run: Some(|invocation| wait(remove(invocation))),
     ..Command::EMPTY
 };
 
@@ -66,7 +66,7 @@ static UPDATE: Command = Command {
     usage: "update <memberID> [options]",
     short: "Updates a member in the cluster",
     flags: &[Flag::text("peer-urls", "", "comma separated peer URLs for the updated member.")],
-    run: Some(|invocation| Box::pin(update(invocation))),
+    run: Some(|invocation| wait(update(invocation))),
     ..Command::EMPTY
 };
 

@@ -1,11 +1,7 @@
 //! One file for each command, or family of commands.
 
-use std::io;
-
-use crate::cli::command::Command;
-use crate::cli::flags::{Default, Flag};
-use crate::exit::Exit;
-use crate::golang::number;
+use cobra::{Command, Errors, Exit, Flag, HelpText, Manner, RootFlags};
+use golang::number;
 
 mod alarm;
 mod compaction;
@@ -28,12 +24,31 @@ mod txn;
 mod version;
 mod watch;
 
+/// Titles under which help lists commands.
+mod group {
+    pub const KEY_VALUE: &str = "Key-value commands";
+    pub const MAINTENANCE: &str = "Cluster maintenance commands";
+    pub const CONCURRENCY: &str = "Concurrency commands";
+    pub const AUTHENTICATION: &str = "Authentication commands";
+    pub const UTILITY: &str = "Utility commands";
+
+    pub const ALL: &[&str] = &[KEY_VALUE, MAINTENANCE, CONCURRENCY, AUTHENTICATION, UTILITY];
+}
+
 /// `etcdctl` itself.
 pub static ROOT: Command = Command {
     name: "etcdctl",
     usage: "etcdctl",
     short: "A simple command line client for etcd3.",
     persistent_flags: &GLOBAL_FLAGS,
+    manner: Manner {
+        help: HelpText::Full {
+            footer: "Use \"etcdctl options\" for a list of global command-line options (applies to all commands).\n",
+        },
+        root_flags: RootFlags::Hidden,
+        errors: Errors::Once,
+        groups: group::ALL,
+    },
     // In the order in which similar names are suggested; help sorts them.
     subcommands: &[
         &get::GET,
@@ -59,12 +74,7 @@ pub static ROOT: Command = Command {
 };
 
 static GLOBAL_FLAGS: [Flag; 21] = [
-    Flag {
-        name: "endpoints",
-        short: None,
-        default: Default::List(&["127.0.0.1:2379"]),
-        usage: "gRPC endpoints",
-    },
+    Flag::list("endpoints", &["127.0.0.1:2379"], "gRPC endpoints"),
     Flag::bool("debug", "enable client-side debug logging"),
     Flag::text("write-out", "simple", "set the output format (fields, json, protobuf, simple, table)")
         .short('w'),
@@ -113,8 +123,8 @@ fn is_serializable(consistency: &str, shown: &str) -> Result<bool, Exit> {
         "s" => Ok(true),
         "l" => Ok(false),
         _ => {
-            let shown = crate::golang::quote::quote(shown.as_bytes());
-            Err(Exit::new(crate::exit::BAD_FEATURE, format!("unknown consistency flag {shown}")))
+            let shown = golang::quote::quote(shown.as_bytes());
+            Err(Exit::new(cobra::exit::BAD_FEATURE, format!("unknown consistency flag {shown}")))
         }
     }
 }
@@ -124,14 +134,6 @@ fn lease_id(text: &[u8]) -> Result<i64, Exit> {
         .map_err(|reason| Exit::bad_args(format!("bad lease ID arg ({reason}), expecting ID in Hex")))
 }
 
-/// An error of the system as Go words it: `no such file or directory`.
-fn io_reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
-}
-
 /// How a process ended, in Go's words.
 fn exit_reason(status: std::process::ExitStatus) -> String {
     match status.code() {
@@ -139,3 +141,6 @@ fn exit_reason(status: std::process::ExitStatus) -> String {
         None => status.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

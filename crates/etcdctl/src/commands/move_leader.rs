@@ -1,19 +1,20 @@
 //! `move-leader`: leadership to another member, asked of the leader itself.
 
+use cobra::{Command, Exit, Invocation, Outcome};
+use golang::number;
 use proto::etcdserverpb::MoveLeaderRequest;
 
-use crate::cli::command::{Command, Group, Invocation};
+use super::group;
 use crate::connection::Session;
-use crate::exit::{Exit, Outcome};
-use crate::golang::number;
 use crate::output::Answer;
+use crate::wait;
 
 pub static MOVE_LEADER: Command = Command {
     name: "move-leader",
     usage: "move-leader <transferee-member-id>",
     short: "Transfers leadership to another etcd cluster member.",
-    group: Some(Group::Maintenance),
-    run: Some(|invocation| Box::pin(run(invocation))),
+    group: Some(group::MAINTENANCE),
+    run: Some(|invocation| wait(run(invocation))),
     ..Command::EMPTY
 };
 

@@ -1,20 +1,19 @@
 //! `options`: the global flags.
 
-use crate::cli::command::{Command, Group};
-use crate::cli::flags::usages;
-use crate::output::print;
+use cobra::flags::usages;
+use cobra::{Command, print};
+
+use super::group;
 
 pub static OPTIONS: Command = Command {
     name: "options",
     usage: "options",
     short: "Show the global command-line flags",
-    group: Some(Group::Utility),
+    group: Some(group::UTILITY),
     run: Some(|_| {
-        Box::pin(async {
-            let flags = usages(super::GLOBAL_FLAGS.iter(), None);
-            print(format!("The following options can be passed to any command:\n\n{flags}").as_bytes());
-            Ok(())
-        })
+        let flags = usages(super::GLOBAL_FLAGS.iter(), None);
+        print(format!("The following options can be passed to any command:\n\n{flags}").as_bytes());
+        Ok(())
     }),
     ..Command::EMPTY
 };

@@ -2,14 +2,14 @@
 
 use std::io::Read;
 
+use cobra::{Command, Exit, Flag, Flags, Invocation, Outcome};
+use golang::number;
 use proto::etcdserverpb::PutRequest;
 
-use crate::cli::command::{Command, Group, Invocation};
-use crate::cli::flags::{Flag, Flags};
+use super::group;
 use crate::connection::Session;
-use crate::exit::{Exit, Outcome};
-use crate::golang::number;
 use crate::output::Answer;
+use crate::wait;
 
 pub static PUT: Command = Command {
     name: "put",
@@ -34,14 +34,14 @@ For example,
 $ cat file | put <key>
 will store the content of the file to <key>.
 ",
-    group: Some(Group::KeyValue),
+    group: Some(group::KEY_VALUE),
     flags: &[
         Flag::text("lease", "0", "lease ID (in hexadecimal) to attach to the key"),
         Flag::bool("prev-kv", "return the previous key-value pair before modification"),
         Flag::bool("ignore-value", "updates the key using its current value"),
         Flag::bool("ignore-lease", "updates the key using its current lease"),
     ],
-    run: Some(|invocation| Box::pin(run(invocation))),
+    run: Some(|invocation| wait(run(invocation))),
     ..Command::EMPTY
 };
 

@@ -6,12 +6,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Instant;
 
-use crate::cli::command::{Command, Group, Invocation};
+use cobra::{Command, Exit, Invocation, Outcome, exit, print};
+use golang::system_error;
+use golang::{duration, number};
+
+use super::group;
 use crate::connection::Session;
-use crate::exit::{self, Exit, Outcome};
-use crate::golang::{duration, number};
 use crate::log;
-use crate::output::print;
+use crate::wait;
 
 /// Behind the last page of the file: the SHA-256 of all before.
 const CHECKSUM_SIZE: u64 = 32;
@@ -39,7 +41,7 @@ pub static SNAPSHOT: Command = Command {
     usage: "snapshot <subcommand>",
     short: "Manages etcd node snapshots",
     example: EXAMPLE,
-    group: Some(Group::Maintenance),
+    group: Some(group::MAINTENANCE),
     subcommands: &[&SAVE],
     ..Command::EMPTY
 };
@@ -49,7 +51,7 @@ static SAVE: Command = Command {
     usage: "save <filename>",
     short: "Stores an etcd node backend snapshot to a given file",
     example: EXAMPLE,
-    run: Some(|invocation| Box::pin(save(invocation))),
+    run: Some(|invocation| wait(save(invocation))),
     ..Command::EMPTY
 };
 
@@ -94,13 +96,13 @@ async fn fetch(session: &Session, path: &str, part: &str) -> Result<String, Stri
     let failed = |reason: String| format!("could not write snapshot: {reason}");
     let mut size = 0;
     while let Some(piece) = snapshot.next().await.map_err(|error| failed(error.to_string()))? {
-        file.write_all(&piece.blob).map_err(|error| failed(super::io_reason(&error)))?;
+        file.write_all(&piece.blob).map_err(|error| failed(system_error::reason(&error)))?;
         size += piece.blob.len() as u64;
     }
     if size % 512 != CHECKSUM_SIZE {
         return Err(format!("sha256 checksum not found [bytes: {size}]"));
     }
-    file.sync_all().map_err(|error| format!("could not fsync snapshot: {}", super::io_reason(&error)))?;
+    file.sync_all().map_err(|error| format!("could not fsync snapshot: {}", system_error::reason(&error)))?;
     let fields = [
         ("endpoint", endpoint.clone()),
         ("size", number::human_bytes(size)),
@@ -116,14 +118,14 @@ async fn fetch(session: &Session, path: &str, part: &str) -> Result<String, Stri
 fn create(part: &str) -> Result<File, String> {
     let options = File::options().write(true).create(true).truncate(true).mode(0o600).open(part);
     options.map_err(|error| {
-        let reason = super::io_reason(&error);
+        let reason = system_error::reason(&error);
         format!("could not open {part} (open {part}: {reason})")
     })
 }
 
 fn rename(part: &str, path: &str) -> Result<(), String> {
     std::fs::rename(Path::new(part), Path::new(path)).map_err(|error| {
-        let reason = super::io_reason(&error);
+        let reason = system_error::reason(&error);
         format!("could not rename {part} to {path} (rename {part} {path}: {reason})")
     })
 }

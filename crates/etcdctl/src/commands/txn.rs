@@ -2,18 +2,18 @@
 
 use std::io::{BufRead, StdinLock};
 
+use cobra::parse::{Failure, Parsed, parse};
+use cobra::{Command, Exit, Flag, Invocation, Outcome, exit, print};
+use golang::number;
+use golang::quote::{quote, unquote_prefix, words};
 use proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use proto::etcdserverpb::request_op::Request;
 use proto::etcdserverpb::{Compare, RequestOp, TxnRequest};
 
-use crate::cli::command::{Command, Group, Invocation};
-use crate::cli::flags::Flag;
-use crate::cli::parse::{Failure, Parsed, parse};
+use super::group;
 use crate::connection::Session;
-use crate::exit::{self, Exit, Outcome};
-use crate::golang::number;
-use crate::golang::quote::{quote, unquote_prefix, words};
-use crate::output::{Answer, print};
+use crate::output::Answer;
+use crate::wait;
 
 pub static TXN: Command = Command {
     name: "txn",
@@ -43,9 +43,9 @@ put key2 \"some extra key\"
 ---
 
 Refer to https://github.com/etcd-io/etcd/blob/main/etcdctl/README.md#txn-options.",
-    group: Some(Group::KeyValue),
+    group: Some(group::KEY_VALUE),
     flags: &[Flag::bool("interactive", "Input transaction in interactive mode").short('i')],
-    run: Some(|invocation| Box::pin(run(invocation))),
+    run: Some(|invocation| wait(run(invocation))),
     ..Command::EMPTY
 };
 

@@ -4,24 +4,25 @@ use std::os::unix::ffi::OsStringExt;
 use std::process::Command as Process;
 
 use client::{Client, Watcher, prefix_end};
+use cobra::parse::parse_flags;
+use cobra::{Command, Exit, Flag, Flags, Invocation, Outcome, exit, print};
+use golang::quote::{quote, words};
+use golang::system_error;
 use proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use proto::mvccpb::{Event, event::EventType};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::broadcast;
 
-use crate::cli::command::{Command, Group, Invocation};
-use crate::cli::flags::{Flag, Flags};
-use crate::cli::parse::parse_flags;
+use super::group;
 use crate::connection::Session;
-use crate::exit::{self, Exit, Outcome};
-use crate::golang::quote::{quote, words};
-use crate::output::{Answer, Format, print};
+use crate::output::{Answer, Format};
+use crate::wait;
 
 pub static WATCH: Command = Command {
     name: "watch",
     usage: "watch [options] [key or prefix] [range_end] [--] [exec-command arg1 arg2 ...]",
     short: "Watches events stream on keys or prefixes",
-    group: Some(Group::KeyValue),
+    group: Some(group::KEY_VALUE),
     flags: &[
         Flag::bool("interactive", "Interactive mode").short('i'),
         Flag::bool("prefix", "Watch on a prefix if prefix is set"),
@@ -29,7 +30,7 @@ pub static WATCH: Command = Command {
         Flag::bool("prev-kv", "get the previous key-value pair before the event happens"),
         Flag::bool("progress-notify", "get periodic watch progress notification from server"),
     ],
-    run: Some(|invocation| Box::pin(run(invocation))),
+    run: Some(|invocation| wait(run(invocation))),
     ..Command::EMPTY
 };
 
@@ -269,7 +270,7 @@ fn execute(exec: &[Vec<u8>], revision: i64, event: &Event) -> Outcome {
             format!("exec: {}: executable file not found in $PATH", quote(&exec[0]))
         }
         Err(error) => {
-            format!("fork/exec {}: {}", String::from_utf8_lossy(&exec[0]), super::io_reason(&error))
+            format!("fork/exec {}: {}", String::from_utf8_lossy(&exec[0]), system_error::reason(&error))
         }
     };
     let shown: Vec<_> = exec.iter().map(|word| quote(word)).collect();

@@ -42,6 +42,6 @@ pub struct Health {
 
 impl Health {
     pub fn took(&self) -> String {
-        self.took.map(crate::golang::duration::format).unwrap_or_default()
+        self.took.map(golang::duration::format).unwrap_or_default()
     }
 }

@@ -1,11 +1,11 @@
 //! One `"Name" : value` a line.
 
+use golang::quote::quote;
 use proto::etcdserverpb::response_op::Response;
 use proto::etcdserverpb::{AlarmType, Member, ResponseHeader, StatusResponse, TxnResponse};
 use proto::mvccpb::{KeyValue, event::EventType};
 
 use super::Answer;
-use crate::golang::quote::quote;
 
 /// `None`: this answer has no such form.
 pub fn render(answer: &Answer<'_>, hex: bool) -> Option<Vec<u8>> {

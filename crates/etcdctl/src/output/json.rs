@@ -1,12 +1,12 @@
 //! One JSON object a line, as Go writes the response's structs.
 
+use golang::json::Json;
 use proto::etcdserverpb::response_op::Response;
 use proto::etcdserverpb::*;
 use proto::mvccpb::{Event, KeyValue};
 
 use super::Answer;
 use super::answer::Health;
-use crate::golang::json::Json;
 
 pub fn render(answer: &Answer<'_>, hex: bool) -> Json {
     match answer {

@@ -16,7 +16,7 @@ use std::io::Write;
 
 pub use answer::Answer;
 
-use crate::exit::{self, Exit, Outcome};
+use cobra::exit::{self, Exit, Outcome};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

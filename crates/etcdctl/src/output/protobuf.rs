@@ -1,10 +1,10 @@
 //! The message itself, without a newline.
 
+use cobra::{Exit, exit};
 use prost::Message;
 use proto::etcdserverpb::{ResponseHeader, WatchResponse};
 
 use super::Answer;
-use crate::exit::{self, Exit};
 
 pub fn render(answer: &Answer<'_>) -> Result<Vec<u8>, Exit> {
     // Compat: etcdctl 3.7.3 prints of most lease answers the header only.

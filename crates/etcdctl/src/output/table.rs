@@ -1,7 +1,9 @@
-//! Boxes drawn with lines; and the rows themselves, which the simple format joins with commas.
+//! Rows: drawn as a box, or joined with commas by the simple format.
+
+use golang::number::human_bytes;
+use golang::table::draw;
 
 use super::Answer;
-use crate::golang::number::human_bytes;
 
 type Rows = (&'static [&'static str], Vec<Vec<String>>);
 
@@ -89,29 +91,4 @@ fn status_row(endpoint: &str, r: &proto::etcdserverpb::StatusResponse) -> Vec<St
         downgrade.target_version,
         downgrade.enabled.to_string(),
     ]
-}
-
-fn draw(headings: &[&str], rows: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = headings.iter().map(|text| text.chars().count()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let rule = |left: &str, middle: &str, right: &str| {
-        let bars: Vec<_> = widths.iter().map(|width| "─".repeat(width + 2)).collect();
-        format!("{left}{}{right}\n", bars.join(middle))
-    };
-    let line = |cells: Vec<String>| format!("│ {} │\n", cells.join(" │ "));
-    let headings = headings.iter().zip(&widths).map(|(text, width)| centred(text, *width)).collect();
-    let mut out = rule("┌", "┬", "┐") + &line(headings) + &rule("├", "┼", "┤");
-    for row in rows {
-        out += &line(row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect());
-    }
-    out + &rule("└", "┴", "┘")
-}
-
-/// Of an odd number of blanks the larger half stands behind.
-fn centred(text: &str, width: usize) -> String {
-    format!("{text:^width$}")
 }

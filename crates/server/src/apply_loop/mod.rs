@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use mvcc::{Answer, ChangeKind, IndexCompactionState, MvccError};
 use proto::etcdserverpb::alarm_request::AlarmAction;
 use raft::{ConfState, Entry, EntryKind, Snapshot};
+use storage::v2_store;
 use tokio::runtime::Handle;
 
 pub use install::Installed;
@@ -27,7 +28,6 @@ use crate::handle::Server;
 use crate::quota;
 use crate::replicate::RaftInput;
 use crate::shared::{Flow, Shared};
-use crate::v2_store;
 
 /// Entries applied before their view is published: bounds how long the first of them waits.
 const ENTRIES_PER_BATCH: usize = 4096;

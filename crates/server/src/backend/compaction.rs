@@ -5,8 +5,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mvcc::{CompactionJob, CompactionPlan, Revision, compact_revision_to_bytes};
+use storage::{Bucket, Buckets, FINISHED_COMPACT, Write};
 
-use super::schema::{Bucket, Buckets, FINISHED_COMPACT, Write};
 use super::{Backend, Batch};
 use crate::shared::Shared;
 

@@ -6,8 +6,7 @@ use bolt::ReadTx;
 use membership::Version;
 use mvcc::Revision;
 use prometheus::Histogram;
-
-use super::schema::{Bucket, NOT_HASHED};
+use storage::{Bucket, Item, NOT_HASHED};
 
 /// The hash over every bucket, and the store's revision when it was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,23 +19,17 @@ pub struct HashAnswer {
 /// in by nature is left out.
 pub fn hash(tx: &ReadTx) -> bolt::Result<u32> {
     let mut crc = 0;
-    let mut buckets = tx.root().cursor();
-    let mut bucket = buckets.first()?;
-    while let Some(entry) = bucket {
-        let name = entry.key();
-        crc = crc32c::crc32c_append(crc, name);
-        let mut pairs = tx.bucket_at(entry.bucket()?).cursor();
-        let mut pair = pairs.first()?;
-        while let Some(entry) = pair {
-            let skipped = name == Bucket::Meta.name() && NOT_HASHED.contains(&entry.key());
-            if !skipped {
-                crc = crc32c::crc32c_append(crc, entry.key());
-                crc = crc32c::crc32c_append(crc, entry.value());
+    storage::for_each_item(tx, |item| {
+        match item {
+            Item::Bucket { name } => crc = crc32c::crc32c_append(crc, name),
+            Item::Pair { bucket, key, .. } if bucket == Bucket::Meta.name() && NOT_HASHED.contains(&key) => {}
+            Item::Pair { key, value, .. } => {
+                crc = crc32c::crc32c_append(crc, key);
+                crc = crc32c::crc32c_append(crc, value);
             }
-            pair = pairs.next()?;
         }
-        bucket = buckets.next()?;
-    }
+        Ok::<(), bolt::Error>(())
+    })?;
     Ok(crc)
 }
 

@@ -6,12 +6,12 @@ use bolt::Db;
 use crossbeam_channel::Sender;
 use disk::OpenMode;
 use raft::{Index, Message, Snapshot, SnapshotMetadata, SnapshotStatus, Term};
+use storage::v2_store;
 
-use super::schema::{applied, storage_version};
-use super::{Backend, SnapshotReader, make_buckets, options};
+use super::{Backend, SnapshotReader, applied, make_buckets, options, storage_version};
 use crate::apply_loop::Installed;
 use crate::replicate::RaftInput;
-use crate::{restore, v2_store};
+use crate::restore;
 
 /// What received files end in, behind their index.
 const SUFFIX: &str = ".snap.db";

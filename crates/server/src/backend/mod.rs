@@ -9,9 +9,7 @@ mod compaction;
 mod defrag;
 mod image;
 mod install;
-mod schema;
 pub(crate) mod snap_file;
-mod source;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -26,12 +24,10 @@ use tokio::sync::oneshot;
 
 pub(crate) use defrag::{copy_to, options};
 pub use image::{HashAnswer, SnapshotReader};
-pub(crate) use schema::make_buckets;
-pub use schema::{Applied, Bucket, Write};
-pub(crate) use schema::{
-    FINISHED_COMPACT, SCHEDULED_COMPACT, STORAGE_VERSION, applied, meta, pairs, storage_version,
+pub(crate) use storage::{
+    Applied, Bucket, FileSource, SCHEDULED_COMPACT, STORAGE_VERSION, Write, applied, make_buckets, pairs,
+    storage_version,
 };
-pub(crate) use source::FileSource;
 
 use crate::apply_loop::Installed;
 use crate::error::Error;
@@ -39,7 +35,7 @@ use crate::log_writer::LogInput;
 use crate::shared::{Flow, Shared};
 use compaction::Compaction;
 use defrag::Defrag;
-use schema::{Buckets, CONF_STATE, CONSISTENT_INDEX, TERM, conf_state_json};
+use storage::{Buckets, CONF_STATE, CONSISTENT_INDEX, TERM, conf_state_json, purge_snap_files};
 
 /// How often waiting batches are counted against the limit within one batch interval.
 const LOOKS_PER_INTERVAL: u32 = 4;
@@ -411,7 +407,7 @@ impl Backend {
         let started = Instant::now();
         let metrics = &self.shared.metrics.disk;
         snap_file::save(self.disk.as_ref(), dir, applied, conf_state, v2_store, metrics)?;
-        snap_file::purge(self.disk.as_ref(), dir, self.shared.config.max_snapshots)?;
+        purge_snap_files(self.disk.as_ref(), dir, self.shared.config.max_snapshots)?;
         // The file holds more than these by now, so that no start looks for them.
         self.remove_older_received(dir, applied.index)?;
         metrics.snap_save_total.observe(started.elapsed().as_secs_f64());

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
+use golang::resolve::are_same_urls;
 use membership::{Member, MemberId, Version};
 use raft::HardState;
 
 use super::database::FileAge;
-use super::new_cluster::same_urls;
 use super::{BootError, Booted, Dir, LogState, Result};
 use crate::config::SERVER_VERSION;
 use crate::network::{AskError, RemoteCluster, RemoteVersion};
@@ -105,7 +105,7 @@ fn own_id(own_name: &str, named: &[Member], remote: &RemoteCluster) -> std::resu
     }
     let mut own = None;
     for running in &remote.members {
-        let Some(member) = named.iter().find(|member| same_urls(&member.peer_urls, &running.peer_urls))
+        let Some(member) = named.iter().find(|member| are_same_urls(&member.peer_urls, &running.peer_urls))
         else {
             let urls = running.peer_urls.join(" ");
             return Err(format!("PeerURLs: no match found for existing member ({}, [{urls}])", running.id));

@@ -299,24 +299,8 @@ impl Dir<'_> {
     }
 }
 
-/// Makes a directory and its missing parents, each durable in the one above: a power cut must not take away
-/// the directory that everything acknowledged lies in.
 fn make_dir(disk: &dyn Disk, path: &Path) -> Result<()> {
-    let failed = |path: &Path| io(format!("make directory {}", path.display()));
-    let mut missing = Vec::new();
-    for ancestor in path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
-        if disk.exists(ancestor).map_err(failed(ancestor))? {
-            break;
-        }
-        missing.push(ancestor);
-    }
-    disk.create_dir_all(path).map_err(failed(path))?;
-    for made in missing {
-        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
-        disk.sync_dir(parent).map_err(io(format!("sync directory {}", parent.display())))?;
-    }
-    Ok(())
+    disk::make_dirs(disk, path).map_err(io(format!("make directory {}", path.display())))
 }
 
 /// What the log says, newest snapshot first.

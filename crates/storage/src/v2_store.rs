@@ -21,7 +21,8 @@ pub fn dump(cluster: &Cluster, index: u64) -> Vec<u8> {
             "raftAttributes".to_owned(),
             file(&format!("{path}/raftAttributes"), raft_attributes.to_string()),
         )]);
-        if member.is_started() {
+        // As etcd does: who has not told its addresses has no attributes yet, though its name may be known.
+        if !member.attributes.client_urls.is_empty() {
             let attributes =
                 json!({"name": member.attributes.name, "clientURLs": member.attributes.client_urls});
             children
@@ -97,7 +98,13 @@ mod tests {
             id: MemberId(0xab),
             peer_urls: vec!["http://a:1".to_owned()],
             is_learner: false,
-            attributes: Attributes { name: "n".to_owned(), client_urls: vec![] },
+            attributes: Attributes { name: "n".to_owned(), client_urls: vec!["http://c:2".to_owned()] },
+        }));
+        cluster.apply(MemberChange::Add(Member {
+            id: MemberId(0xcd),
+            peer_urls: vec!["http://b:1".to_owned()],
+            is_learner: false,
+            attributes: Attributes { name: "not started".to_owned(), client_urls: vec![] },
         }));
         cluster.set_version(Version::new(3, 7));
         let tree: Value = serde_json::from_slice(&dump(&cluster, 42)).unwrap();
@@ -105,7 +112,8 @@ mod tests {
         assert_eq!(store["version"]["Value"], "3.7.0");
         let member = &store["members"]["Children"]["ab"]["Children"];
         assert_eq!(member["raftAttributes"]["Value"], r#"{"peerURLs":["http://a:1"]}"#);
-        assert_eq!(member["attributes"]["Value"], r#"{"clientURLs":[],"name":"n"}"#);
+        assert_eq!(member["attributes"]["Value"], r#"{"clientURLs":["http://c:2"],"name":"n"}"#);
+        assert_eq!(store["members"]["Children"]["cd"]["Children"]["attributes"], Value::Null);
         assert_eq!(tree["CurrentIndex"], 42);
     }
 }

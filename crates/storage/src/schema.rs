@@ -3,6 +3,7 @@
 use bolt::{BucketId, Db, ReadTx, WriteTx};
 use bytes::Bytes;
 use membership::Version;
+use mvcc::{CompactionsOnFile, compact_revision_from_bytes};
 use raft::ConfState;
 use serde_json::json;
 
@@ -184,6 +185,43 @@ pub fn storage_version(tx: &ReadTx) -> bolt::Result<Option<Version>> {
         Some(text) => Ok(std::str::from_utf8(text).ok().and_then(|text| text.parse().ok())),
         None => Ok(meta(tx, TERM)?.map(|_| Version::new(3, 5))),
     }
+}
+
+/// What the file remembers of compactions.
+pub fn compactions(tx: &ReadTx) -> bolt::Result<CompactionsOnFile> {
+    let revision_at = |key| Ok(meta(tx, key)?.and_then(compact_revision_from_bytes));
+    Ok(CompactionsOnFile {
+        scheduled: revision_at(SCHEDULED_COMPACT)?,
+        finished: revision_at(FINISHED_COMPACT)?,
+    })
+}
+
+/// What [`for_each_item`] comes by.
+#[derive(Clone, Copy, Debug)]
+pub enum Item<'tx> {
+    Bucket { name: &'tx [u8] },
+    Pair { bucket: &'tx [u8], key: &'tx [u8], value: &'tx [u8] },
+}
+
+/// Everything in the file: each bucket in the order of names, followed by its pairs.
+pub fn for_each_item<'tx, E: From<bolt::Error>>(
+    tx: &'tx ReadTx,
+    mut visit: impl FnMut(Item<'tx>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut buckets = tx.root().cursor();
+    let mut bucket = buckets.first()?;
+    while let Some(entry) = bucket {
+        let name = entry.key();
+        visit(Item::Bucket { name })?;
+        let mut pairs = tx.bucket_at(entry.bucket()?).cursor();
+        let mut pair = pairs.first()?;
+        while let Some(entry) = pair {
+            visit(Item::Pair { bucket: name, key: entry.key(), value: entry.value() })?;
+            pair = pairs.next()?;
+        }
+        bucket = buckets.next()?;
+    }
+    Ok(())
 }
 
 /// Every pair of a bucket, in key order.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::go_value::quote;
+use crate::quote::quote;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scheme {
@@ -108,12 +108,23 @@ impl fmt::Display for Url {
     }
 }
 
+/// The pairs of `name=url,name=url2`, in the order given: what `--initial-cluster` takes. The error is etcd's
+/// text.
+pub fn parse_named(text: &str) -> Result<Vec<(String, Url)>, String> {
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    let pairs = parts.map(|part| {
+        let (name, url) = part.split_once('=').unwrap_or((part, ""));
+        Ok((name.to_owned(), Url::parse(url)?))
+    });
+    pairs.collect()
+}
+
 pub fn texts(urls: &[Url]) -> Vec<String> {
     urls.iter().map(|url| url.text.clone()).collect()
 }
 
 fn split_scheme(text: &str) -> Result<(&str, &str), String> {
-    let parse_error = |why: &str| Err(format!("parse {}: {why}", quote(text)));
+    let parse_error = |why: &str| Err(format!("parse {}: {why}", quote(text.as_bytes())));
     if text.bytes().any(|b| b.is_ascii_control()) {
         return parse_error("net/url: invalid control character in URL");
     }
@@ -135,15 +146,15 @@ fn split_scheme(text: &str) -> Result<(&str, &str), String> {
 }
 
 fn check_authority(text: &str, authority: &str) -> Result<(), String> {
-    let parse_error = |why: String| Err(format!("parse {}: {why}", quote(text)));
+    let parse_error = |why: String| Err(format!("parse {}: {why}", quote(text.as_bytes())));
     if let Some(bad) =
         authority.chars().find(|c| matches!(c, ' ' | '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}'))
     {
-        return parse_error(format!("invalid character {} in host name", quote(&bad.to_string())));
+        return parse_error(format!("invalid character {} in host name", quote(bad.to_string().as_bytes())));
     }
     if let Some(start) = authority.find('%').filter(|_| !authority.starts_with('[')) {
         let escape: String = authority[start..].chars().take(3).collect();
-        return parse_error(format!("invalid URL escape {}", quote(&escape)));
+        return parse_error(format!("invalid URL escape {}", quote(escape.as_bytes())));
     }
     let after_host = match authority.strip_prefix('[') {
         Some(rest) => match rest.find(']') {
@@ -155,7 +166,7 @@ fn check_authority(text: &str, authority: &str) -> Result<(), String> {
     let port_is_valid = after_host.is_empty()
         || after_host.strip_prefix(':').is_some_and(|p| p.bytes().all(|b| b.is_ascii_digit()));
     if !port_is_valid {
-        return parse_error(format!("invalid port {} after host", quote(after_host)));
+        return parse_error(format!("invalid port {} after host", quote(after_host.as_bytes())));
     }
     Ok(())
 }

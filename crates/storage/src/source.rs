@@ -3,7 +3,7 @@
 use bolt::{Bucket as BoltBucket, BucketHandle, ReadTx, ValueRef};
 use mvcc::{FileRef, FindHint, RecordSource, SourceError, Visit};
 
-use super::schema::Bucket;
+use crate::schema::Bucket;
 
 /// Keeps its read transaction open, and with it every page that the transaction sees.
 pub struct FileSource {

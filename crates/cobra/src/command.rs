@@ -1,9 +1,7 @@
 //! What a command is: names, texts, flags, and what it runs.
 
-use std::pin::Pin;
-
-use super::flags::{Flag, Flags};
 use crate::exit::Outcome;
+use crate::flags::{Flag, Flags};
 
 /// A node of the tree of commands.
 #[derive(Debug)]
@@ -15,44 +13,61 @@ pub struct Command {
     /// For the command's own help; empty: the short text.
     pub long: &'static str,
     pub example: &'static str,
-    /// Where the root's help lists it.
-    pub group: Option<Group>,
+    /// The title in the root's [`Manner::groups`] under which its help lists the command.
+    pub group: Option<&'static str>,
     pub flags: &'static [Flag],
     /// Flags of this command and all below it.
     pub persistent_flags: &'static [Flag],
     pub args: Args,
     pub subcommands: &'static [&'static Command],
     pub run: Option<Run>,
+    /// Counts at the root.
+    pub manner: Manner,
 }
 
-/// What runs a command. A boxed future, as commands are listed in statics.
-pub type Run = fn(Invocation) -> Pin<Box<dyn Future<Output = Outcome>>>;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    KeyValue,
-    Maintenance,
-    Concurrency,
-    Authentication,
-    Utility,
-}
-
-impl Group {
-    pub const ALL: [(Group, &'static str); 5] = [
-        (Group::KeyValue, "Key-value commands"),
-        (Group::Maintenance, "Cluster maintenance commands"),
-        (Group::Concurrency, "Concurrency commands"),
-        (Group::Authentication, "Authentication commands"),
-        (Group::Utility, "Utility commands"),
-    ];
-}
+pub type Run = fn(Invocation) -> Outcome;
 
 /// Which arguments the parser itself refuses; commands look closer.
 #[derive(Clone, Copy, Debug)]
 pub enum Args {
     Any,
+    Exactly(usize),
     /// Exactly one out of these; no `[flags]` in the usage line.
     OneOf(&'static [&'static str]),
+}
+
+/// In what tools differ from each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    pub help: HelpText,
+    pub root_flags: RootFlags,
+    pub errors: Errors,
+    /// Titles of groups of commands, in their order.
+    pub groups: &'static [&'static str],
+}
+
+/// What `--help` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HelpText {
+    /// No more than follows an error.
+    UsageAlone,
+    /// What the command is about, its usage, and a last line.
+    Full { footer: &'static str },
+}
+
+/// Whether usage texts list the flags that the root gives to all commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootFlags {
+    Shown,
+    Hidden,
+}
+
+/// How often a command line that cannot be understood is complained of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errors {
+    Once,
+    /// By cobra, and again by the program that called it.
+    Twice,
 }
 
 impl Command {
@@ -69,6 +84,12 @@ impl Command {
         args: Args::Any,
         subcommands: &[],
         run: None,
+        manner: Manner {
+            help: HelpText::Full { footer: "" },
+            root_flags: RootFlags::Shown,
+            errors: Errors::Once,
+            groups: &[],
+        },
     };
 }
 
@@ -79,7 +100,7 @@ pub struct Invocation {
     /// From the root to the command.
     pub path: Vec<&'static Command>,
     pub flags: Flags,
-    /// Arguments without flags. Any bytes: keys and values are.
+    /// Arguments without flags. Any bytes: keys, values and paths are.
     pub args: Vec<Vec<u8>>,
     /// How many of them stood before `--`; `None` without it.
     pub args_before_dash: Option<usize>,

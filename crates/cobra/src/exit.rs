@@ -39,8 +39,9 @@ impl Exit {
     }
 }
 
-impl From<client::Error> for Exit {
-    fn from(error: client::Error) -> Exit {
+/// Whatever a command has no better word for ends it with code 1 and the error's own text.
+impl<E: std::error::Error> From<E> for Exit {
+    fn from(error: E) -> Exit {
         Exit::error(error)
     }
 }

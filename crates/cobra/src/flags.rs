@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::golang::{duration, number, quote};
+use golang::{duration, number, quote};
 
 /// A flag as a command declares it.
 #[derive(Debug)]
@@ -11,6 +11,8 @@ pub struct Flag {
     pub short: Option<char>,
     pub default: Default,
     pub usage: &'static str,
+    /// The command is not run without it.
+    pub required: bool,
 }
 
 /// The kind of a flag, with its default.
@@ -18,6 +20,7 @@ pub struct Flag {
 pub enum Default {
     Bool(bool),
     Int(i64),
+    Uint(u64),
     Text(&'static str),
     Duration(Duration),
     /// A list; given several times, it adds up.
@@ -25,20 +28,32 @@ pub enum Default {
 }
 
 impl Flag {
+    const fn new(name: &'static str, default: Default, usage: &'static str) -> Flag {
+        Flag { name, short: None, default, usage, required: false }
+    }
+
     pub const fn bool(name: &'static str, usage: &'static str) -> Flag {
-        Flag { name, short: None, default: Default::Bool(false), usage }
+        Flag::new(name, Default::Bool(false), usage)
     }
 
     pub const fn int(name: &'static str, usage: &'static str) -> Flag {
-        Flag { name, short: None, default: Default::Int(0), usage }
+        Flag::new(name, Default::Int(0), usage)
+    }
+
+    pub const fn uint(name: &'static str, default: u64, usage: &'static str) -> Flag {
+        Flag::new(name, Default::Uint(default), usage)
     }
 
     pub const fn text(name: &'static str, default: &'static str, usage: &'static str) -> Flag {
-        Flag { name, short: None, default: Default::Text(default), usage }
+        Flag::new(name, Default::Text(default), usage)
     }
 
     pub const fn duration(name: &'static str, secs: u64, usage: &'static str) -> Flag {
-        Flag { name, short: None, default: Default::Duration(Duration::from_secs(secs)), usage }
+        Flag::new(name, Default::Duration(Duration::from_secs(secs)), usage)
+    }
+
+    pub const fn list(name: &'static str, default: &'static [&'static str], usage: &'static str) -> Flag {
+        Flag::new(name, Default::List(default), usage)
     }
 
     pub const fn on(self) -> Flag {
@@ -49,6 +64,10 @@ impl Flag {
         Flag { short: Some(short), ..self }
     }
 
+    pub const fn required(self) -> Flag {
+        Flag { required: true, ..self }
+    }
+
     pub fn is_bool(&self) -> bool {
         matches!(self.default, Default::Bool(_))
     }
@@ -57,6 +76,7 @@ impl Flag {
         match self.default {
             Default::Bool(value) => Value::Bool(value),
             Default::Int(value) => Value::Int(value),
+            Default::Uint(value) => Value::Uint(value),
             Default::Text(value) => Value::Text(value.into()),
             Default::Duration(value) => Value::Duration(value),
             Default::List(values) => Value::List(values.iter().map(|&value| value.into()).collect()),
@@ -68,6 +88,7 @@ impl Flag {
 enum Value {
     Bool(bool),
     Int(i64),
+    Uint(u64),
     Text(Vec<u8>),
     Duration(Duration),
     List(Vec<String>),
@@ -125,6 +146,11 @@ impl Flags {
         inherited.map(|entry| (entry.flag, entry.value.show(), entry.changed))
     }
 
+    /// Required flags that were not set.
+    pub fn missing(&self) -> impl Iterator<Item = &'static Flag> {
+        self.entries.iter().filter(|entry| entry.flag.required && !entry.changed).map(|entry| entry.flag)
+    }
+
     /// Sets a flag from text. The error is the reason alone.
     pub fn set(&mut self, name: &str, text: &[u8]) -> Result<(), String> {
         let entry = self.entries.iter_mut().find(|entry| entry.flag.name == name);
@@ -133,6 +159,7 @@ impl Flags {
         entry.value = match &entry.value {
             Value::Bool(_) => Value::Bool(number::parse_bool(&as_text)?),
             Value::Int(_) => Value::Int(number::parse_int(text, 0)?),
+            Value::Uint(_) => Value::Uint(number::parse_uint(text, 0)?),
             Value::Text(_) => Value::Text(text.to_vec()),
             Value::Duration(_) => Value::Duration(duration::parse(&as_text)?),
             Value::List(before) => {
@@ -168,6 +195,13 @@ impl Flags {
         }
     }
 
+    pub fn uint(&self, name: &str) -> u64 {
+        match &self.entry(name).value {
+            Value::Uint(value) => *value,
+            other => panic!("flag {name} is no uint: {other:?}"),
+        }
+    }
+
     pub fn bytes(&self, name: &str) -> &[u8] {
         match &self.entry(name).value {
             Value::Text(value) => value,
@@ -199,6 +233,7 @@ impl Value {
         match self {
             Value::Bool(value) => value.to_string(),
             Value::Int(value) => value.to_string(),
+            Value::Uint(value) => value.to_string(),
             Value::Text(value) => String::from_utf8_lossy(value).into_owned(),
             Value::Duration(value) => duration::format(*value),
             Value::List(values) => format!("[{}]", values.join(",")),
@@ -232,6 +267,7 @@ fn head(flag: &Flag) -> String {
     match flag.default {
         Default::Bool(_) => name,
         Default::Int(_) => name + " int",
+        Default::Uint(_) => name + " uint",
         Default::Text(_) => name + " string",
         Default::Duration(_) => name + " duration",
         Default::List(_) => name + " strings",
@@ -242,6 +278,7 @@ fn default_note(flag: &Flag) -> String {
     let zero = match flag.default {
         Default::Bool(value) => !value,
         Default::Int(value) => value == 0,
+        Default::Uint(value) => value == 0,
         Default::Text(value) => value.is_empty(),
         Default::Duration(value) => value.is_zero(),
         Default::List(values) => values.is_empty(),

@@ -1,14 +1,15 @@
 //! From words to a command with its flags and arguments.
 //!
 //! Flags and arguments mix, `--` ends flags, and any unambiguous beginning of a command's name is the
-//! command. Beyond what etcd's own tool takes, a word with one dash that is exactly the name of a long
+//! command. Beyond what cobra takes, a word with one dash that is exactly the name of a long
 //! flag is that flag.
 
-use super::command::{Args, Command, Invocation};
-use super::flags::{Flag, Flags, quoted_name};
-use super::help;
+use golang::quote::{quote, quote_char};
+
+use crate::command::{Args, Command, Errors, Invocation};
 use crate::exit;
-use crate::golang::quote::{quote, quote_char};
+use crate::flags::{Flag, Flags, quoted_name};
+use crate::help;
 
 /// Own flag of every command.
 static HELP: Flag = Flag::bool("help", "").short('h');
@@ -33,12 +34,16 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub fn text(&self) -> String {
+    pub fn text(&self, errors: Errors) -> String {
+        let again = |message: &str| match errors {
+            Errors::Once => String::new(),
+            Errors::Twice => format!("Error: {message}\n"),
+        };
         match self {
             Failure::Command { message, root } => {
-                format!("Error: {message}\nRun '{root} --help' for usage.\n")
+                format!("Error: {message}\nRun '{root} --help' for usage.\n{}", again(message))
             }
-            Failure::Usage { message, usage } => format!("Error: {message}\n{usage}\n"),
+            Failure::Usage { message, usage } => format!("Error: {message}\n{usage}\n{}", again(message)),
             Failure::Topic { topics, usage } => format!("Unknown help topic [{topics}]\n{usage}"),
         }
     }
@@ -68,6 +73,7 @@ pub fn parse(root: &'static Command, words: &[Vec<u8>]) -> Result<Parsed, Failur
     }
     let Some(run) = command.run else { return Ok(Parsed::Help { path }) };
     check_args(&path, &args).map_err(usage_error)?;
+    check_required(&flags).map_err(usage_error)?;
     if command.name == "help" {
         return help_on(root, &args);
     }
@@ -241,12 +247,23 @@ fn set(flags: &mut Flags, flag: &Flag, value: &[u8]) -> Result<(), String> {
 fn check_args(path: &[&'static Command], args: &[Vec<u8>]) -> Result<(), String> {
     match path[path.len() - 1].args {
         Args::Any => Ok(()),
-        Args::OneOf(_) if args.len() != 1 => Err(format!("accepts 1 arg(s), received {}", args.len())),
+        Args::Exactly(count) if args.len() != count => Err(wrong_count(count, args)),
+        Args::Exactly(_) => Ok(()),
+        Args::OneOf(_) if args.len() != 1 => Err(wrong_count(1, args)),
         Args::OneOf(valid) if !valid.iter().any(|valid| valid.as_bytes() == args[0]) => {
             Err(format!("invalid argument {} for {}", quote(&args[0]), quote(help::name(path).as_bytes())))
         }
         Args::OneOf(_) => Ok(()),
     }
+}
+
+fn wrong_count(count: usize, args: &[Vec<u8>]) -> String {
+    format!("accepts {count} arg(s), received {}", args.len())
+}
+
+fn check_required(flags: &Flags) -> Result<(), String> {
+    let missing: Vec<_> = flags.missing().map(|flag| quote(flag.name.as_bytes())).collect();
+    if missing.is_empty() { Ok(()) } else { Err(format!("required flag(s) {} not set", missing.join(", "))) }
 }
 
 fn help_on(root: &'static Command, topics: &[Vec<u8>]) -> Result<Parsed, Failure> {
@@ -297,104 +314,4 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::commands::ROOT;
-
-    fn words(line: &str) -> Vec<Vec<u8>> {
-        line.split_whitespace().map(|word| word.as_bytes().to_vec()).collect()
-    }
-
-    fn run(line: &str) -> Invocation {
-        match parse(&ROOT, &words(line)) {
-            Ok(Parsed::Run(invocation)) => invocation,
-            Ok(Parsed::Help { path }) => panic!("{line}: help on {}", help::name(&path)),
-            Err(failure) => panic!("{line}: {}", failure.text()),
-        }
-    }
-
-    fn error(line: &str) -> String {
-        match parse(&ROOT, &words(line)) {
-            Err(failure) => failure.text().lines().next().unwrap().to_owned(),
-            Ok(_) => panic!("{line}: understood"),
-        }
-    }
-
-    #[test]
-    fn flags_and_arguments_mix() {
-        let invocation =
-            run("-w json get a --prefix -keys-only --limit=3 --endpoints a:1,b:2 --endpoints c:3");
-        assert_eq!(help::name(&invocation.path), "etcdctl get");
-        assert_eq!(invocation.args, words("a"));
-        let flags = &invocation.flags;
-        assert!(flags.bool("prefix") && flags.bool("keys-only"));
-        assert_eq!((flags.int("limit"), flags.text("write-out")), (3, "json".into()));
-        assert_eq!(flags.list("endpoints"), ["a:1", "b:2", "c:3"]);
-    }
-
-    #[test]
-    fn shorthands() {
-        assert_eq!(run("get a -wjson").flags.text("write-out"), "json");
-        assert_eq!(run("get a -w=json").flags.text("write-out"), "json");
-        assert_eq!(run("get a -write-out json").flags.text("write-out"), "json");
-        assert!(run("watch -i").flags.bool("interactive"));
-        assert_eq!(error("put -x a"), "Error: unknown shorthand flag: 'x' in -x");
-        assert_eq!(error("get a -w"), "Error: flag needs an argument: 'w' in -w");
-    }
-
-    #[test]
-    fn the_last_of_repeated_flags_wins() {
-        assert_eq!(run("get a --limit 1 --limit 2").flags.int("limit"), 2);
-    }
-
-    #[test]
-    fn two_dashes_end_flags() {
-        let invocation = run("put -- -a --b");
-        assert_eq!((invocation.args, invocation.args_before_dash), (words("-a --b"), Some(0)));
-    }
-
-    #[test]
-    fn beginnings_of_names() {
-        assert_eq!(help::name(&run("mem li").path), "etcdctl member list");
-        assert_eq!(help::name(&run("le keep 1").path), "etcdctl lease keep-alive");
-        assert_eq!(error("de"), "Error: unknown command \"de\" for \"etcdctl\"");
-    }
-
-    #[test]
-    fn errors_as_worded_by_go() {
-        for (line, text) in [
-            ("put --foo", "unknown flag: --foo"),
-            ("get --limit", "flag needs an argument: --limit"),
-            ("get ---x", "bad flag syntax: ---x"),
-            (
-                "get a --limit=x",
-                "invalid argument \"x\" for \"--limit\" flag: strconv.ParseInt: parsing \"x\": invalid syntax",
-            ),
-            (
-                "get a --prefix=maybe",
-                "invalid argument \"maybe\" for \"--prefix\" flag: strconv.ParseBool: parsing \"maybe\": invalid syntax",
-            ),
-            (
-                "get a --dial-timeout 3",
-                "invalid argument \"3\" for \"--dial-timeout\" flag: time: missing unit in duration \"3\"",
-            ),
-            ("gett", "unknown command \"gett\" for \"etcdctl\""),
-            ("completion", "accepts 1 arg(s), received 0"),
-            ("completion foo", "invalid argument \"foo\" for \"etcdctl completion\""),
-        ] {
-            assert_eq!(error(line), format!("Error: {text}"), "{line}");
-        }
-    }
-
-    #[test]
-    fn suggestions() {
-        let Err(failure) = parse(&ROOT, &words("gett")) else { panic!("understood") };
-        assert_eq!(
-            failure.text(),
-            "Error: unknown command \"gett\" for \"etcdctl\"\n\nDid you mean this?\n\tget\n\nRun 'etcdctl --help' for usage.\n"
-        );
-    }
 }

@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use super::flags::Flags;
-use crate::exit::{self, Exit, Outcome};
+use cobra::{Exit, Flags, Outcome, exit};
+
 use crate::log;
 
 const PREFIX: &str = "ETCDCTL_";
@@ -39,7 +39,7 @@ fn conflict(variable: &str) -> Exit {
     let message = "conflicting environment variable is shadowed by corresponding command-line flag \
                    (either unset environment variable or disable flag))";
     let fields = [("environment-variable", variable.to_owned())];
-    log::line("fatal", None, "cli/env.rs", message, &fields);
+    log::line("fatal", None, "environment.rs", message, &fields);
     Exit::silent(exit::ERROR)
 }
 
@@ -47,14 +47,14 @@ fn warn_of(name: &OsString, value: &OsString) {
     let both = [name.as_bytes(), b"=", value.as_bytes()].concat();
     let both = OsString::from_vec(both).to_string_lossy().into_owned();
     let fields = [("environment-variable", both)];
-    log::line("warn", None, "cli/env.rs", "unrecognized environment variable", &fields);
+    log::line("warn", None, "environment.rs", "unrecognized environment variable", &fields);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::parse::{Parsed, parse};
     use crate::commands::ROOT;
+    use cobra::parse::{Parsed, parse};
 
     fn apply_to(words: &[&str], variables: &[(&str, &str)]) -> Result<Flags, Exit> {
         let words: Vec<_> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
