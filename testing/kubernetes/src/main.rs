@@ -7,6 +7,7 @@ mod bench;
 mod control_plane;
 mod etcd;
 mod failure;
+mod host;
 mod http;
 mod node;
 mod pki;
