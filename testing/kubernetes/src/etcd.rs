@@ -26,6 +26,8 @@ pub struct Programs {
     pub etcdctl: PathBuf,
     /// Go's, which must see the same in it.
     pub reference_etcdctl: PathBuf,
+    /// What makes a data directory of a snapshot.
+    pub etcdutl: PathBuf,
 }
 
 /// What a member is told of its cluster when it starts.
@@ -43,7 +45,7 @@ pub struct Etcd {
     pub bootstrap: Bootstrap,
     /// Flags beside kubeadm's.
     pub extra_flags: Vec<String>,
-    programs: Programs,
+    pub programs: Programs,
     pki: PathBuf,
     logs: PathBuf,
     client_port: u16,
@@ -175,6 +177,14 @@ impl Etcd {
         self.process.take().map_or(Ok("not running".to_owned()), Process::stop)
     }
 
+    /// The status of a program that has ended by itself.
+    pub fn ended(&mut self) -> Result<String, String> {
+        let Some(process) = &mut self.process else { return Err("it was ended".to_owned()) };
+        let status = process.ended()?;
+        self.process = None;
+        Ok(status)
+    }
+
     pub fn process(&self) -> Outcome<&Process> {
         self.process.as_ref().ok_or_else(|| Failure("etcd is not running".to_owned()))
     }
@@ -230,19 +240,22 @@ impl Etcd {
         Ok(kib.unwrap_or(0) / 1024)
     }
 
-    fn metrics(&self) -> Outcome<String> {
-        plain_get(self.metrics_address(), "/metrics").map_err(Failure)
+    /// Sum of a metric's lines that contain every one of `labels`.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> Outcome<f64> {
+        let metrics = plain_get(self.metrics_address(), "/metrics").map_err(Failure)?;
+        let lines = metrics.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        Ok(counts.fold(0.0, |sum, count| sum + count))
     }
 
     /// Calls of a gRPC method that ended well, as the server counts them.
     pub fn handled(&self, method: &str) -> Outcome<u64> {
-        let metrics = self.metrics()?;
-        let wanted = format!("grpc_method=\"{method}\"");
-        let lines = metrics.lines().filter(|line| line.starts_with("grpc_server_handled_total{"));
-        let counts = lines
-            .filter(|line| line.contains(&wanted) && line.contains("grpc_code=\"OK\""))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        Ok(counts.sum::<f64>() as u64)
+        let method = format!("grpc_method=\"{method}\"");
+        let handled = self.metric("grpc_server_handled_total", &[&method, "grpc_code=\"OK\""])?;
+        Ok(handled as u64)
     }
 }
 
