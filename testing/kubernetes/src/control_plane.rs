@@ -55,6 +55,15 @@ pub struct ControlPlane {
     scheduler_config: PathBuf,
 }
 
+/// How the API server's own comparison of its caches with etcd went.
+pub struct Consistency {
+    /// Comparisons that found no difference.
+    pub equal: f64,
+    /// Lines of its log that must not be there, and failed comparisons.
+    pub problems: Vec<String>,
+    pub summary: String,
+}
+
 impl ControlPlane {
     /// Starts an API server and waits until it is ready. The others follow with [`Self::start_controllers`].
     pub fn start(
@@ -225,10 +234,6 @@ impl ControlPlane {
         self.apiserver.still_running()
     }
 
-    pub fn log(&self) -> Outcome<String> {
-        fs::read_to_string(&self.apiserver.log).during(self.apiserver.log.display())
-    }
-
     /// Sum of a counter's lines that contain every one of `labels`.
     pub fn metric(&self, name: &str, labels: &[&str]) -> Outcome<f64> {
         let metrics = self.admin().get("/metrics")?;
@@ -238,6 +243,28 @@ impl ControlPlane {
         Ok(wanted
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .fold(0.0, |sum, count| sum + count))
+    }
+
+    /// What the API server has to say of its caches, compared with etcd.
+    pub fn consistency(&self) -> Outcome<Consistency> {
+        const CHECKS: &str = "apiserver_storage_consistency_checks_total";
+        let [good, bad, undone] = ["success", "failure", "error"]
+            .map(|status| self.metric(CHECKS, &[&format!("status=\"{status}\"")]));
+        let (good, bad, undone) = (good?, bad?, undone?);
+        let log = fs::read_to_string(&self.apiserver.log).during(self.apiserver.log.display())?;
+        let is_bad = |line: &&str| {
+            let line = line.to_lowercase();
+            line.contains("inconsisten") && line.contains("cache") || line.starts_with("panic:")
+        };
+        let mut problems: Vec<String> = log.lines().filter(is_bad).map(str::to_owned).collect();
+        if bad > 0.0 {
+            problems.push(format!("{bad} consistency checks failed"));
+        }
+        let summary = format!(
+            "{} compared its caches with etcd: {good} equal, {bad} differing, {undone} not done",
+            self.apiserver.name
+        );
+        Ok(Consistency { equal: good, problems, summary })
     }
 
     pub fn stop_controllers(&mut self) -> Outcome {

@@ -84,10 +84,18 @@ impl Cluster {
     }
 
     /// Ends the load and keeps its gap.
-    pub fn end_load(&mut self, load: Load, fault: &str, since: Instant) -> Outcome<Written> {
+    pub fn end_load(
+        &mut self,
+        load: Load,
+        fault: &str,
+        since: Instant,
+        struck: &[usize],
+    ) -> Outcome<Written> {
         let written = load.finish()?;
-        let gap = written.gap(fault, since);
+        let struck: Vec<String> = struck.iter().map(|index| self.name(*index).to_owned()).collect();
+        let gap = written.gap(fault, since, &struck);
         self.transcript.remark(&table(std::slice::from_ref(&gap)));
+        self.transcript.remark(&gap.patient_story);
         self.gaps.push(gap);
         Ok(written)
     }
@@ -99,7 +107,7 @@ pub fn none(cluster: &mut Cluster, plan: &Plan) -> Outcome {
     let load = cluster.start_load(&cluster.all())?;
     let since = Instant::now();
     cluster.hold(plan.hold)?;
-    let written = cluster.end_load(load, "nothing", since)?;
+    let written = cluster.end_load(load, "nothing", since, &[])?;
     settled::check(cluster, &written, plan.rounds)?;
     cluster.transcript.step("Every write is seen at once through the other masters, and caches can tell so");
     let before = settled::fallen_back(cluster)?;
@@ -133,7 +141,7 @@ pub fn one(cluster: &mut Cluster, plan: &Plan, fault: Fault, victim: usize, role
     let all = cluster.all();
     cluster.wait_writes(&load, &all)?;
 
-    let written = cluster.end_load(load, &title, since)?;
+    let written = cluster.end_load(load, &title, since, &[victim])?;
     settled::check(cluster, &written, plan.rounds)
 }
 

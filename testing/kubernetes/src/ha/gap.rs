@@ -10,8 +10,10 @@ pub struct Gap {
     pub all: Duration,
     /// Without one acknowledged write through each of the masters alone.
     pub each: Vec<Duration>,
-    /// The longest that one write took whose client waits as long as the API server lets it.
+    /// The longest that one write took whose client waits as long as the API server lets it, at a master that
+    /// was not struck itself.
     pub patient: Duration,
+    pub patient_story: String,
     /// Writes that were answered by an error or by nothing.
     pub refused: usize,
     /// The longest that a thread of ours which does nothing was kept from doing it: what is shorter than this

@@ -61,6 +61,16 @@ pub struct Ack {
     manner: Manner,
 }
 
+/// How long a patient writer waited for one answer.
+#[derive(Clone)]
+struct Waited {
+    asked: Instant,
+    time: Duration,
+    master: usize,
+    /// Status, or what went wrong.
+    answer: String,
+}
+
 /// What is known of one object.
 #[derive(Clone)]
 pub struct Told {
@@ -80,16 +90,30 @@ struct Shared {
     acks: Mutex<Vec<Ack>>,
     objects: Mutex<BTreeMap<String, Told>>,
     refused: AtomicUsize,
-    longest_patient: Mutex<Duration>,
+    /// Every write of the patient writers, acknowledged or not.
+    waited: Mutex<Vec<Waited>>,
     stall: Mutex<Duration>,
     /// Reads that were answered by less than what had been acknowledged before they were asked.
     stale: Mutex<Vec<String>>,
     /// When the reads were asked that got an answer.
     reads: Mutex<Vec<Instant>>,
-    /// Events of each master's watch: object and revision.
-    seen: Vec<Mutex<Vec<(String, i64)>>>,
-    /// Watches that had to begin anew because the API server no longer had what came between.
-    expired: AtomicUsize,
+    /// What each master's watch told.
+    seen: Vec<Mutex<Seen>>,
+}
+
+#[derive(Clone, Default)]
+struct Seen {
+    /// Object and revision.
+    events: Vec<(String, i64)>,
+    /// Revisions that a list took the place of: the first unseen one, and that of the list.
+    relists: Vec<(i64, i64)>,
+}
+
+impl Seen {
+    fn revision(&self) -> i64 {
+        let event = self.events.last().map_or(0, |(_, revision)| *revision);
+        self.relists.last().map_or(event, |(_, revision)| event.max(*revision))
+    }
 }
 
 impl Shared {
@@ -174,7 +198,7 @@ impl Load {
         let last = lock(&shared.acks).iter().map(|ack| ack.revision).max().unwrap_or(0);
         let all_seen = wait::until("every watch sees the last write", SOON, || {
             for (name, seen) in shared.names.iter().zip(&shared.seen) {
-                let seen = lock(seen).last().map_or(0, |(_, revision)| *revision);
+                let seen = lock(seen).revision();
                 if seen < last {
                     return Err(format!("{name} saw {seen} of {last}"));
                 }
@@ -188,12 +212,11 @@ impl Load {
             acks: lock(&shared.acks).clone(),
             objects: lock(&shared.objects).clone(),
             refused: shared.refused.load(Ordering::Relaxed),
-            longest_patient: *lock(&shared.longest_patient),
+            waited: lock(&shared.waited).clone(),
             stall: *lock(&shared.stall),
             stale: lock(&shared.stale).clone(),
             reads: lock(&shared.reads).len(),
             seen: shared.seen.iter().map(|seen| lock(seen).clone()).collect(),
-            expired: shared.expired.load(Ordering::Relaxed),
             watches_lag: all_seen.err().map(|error| error.to_string()),
             ended,
         })
@@ -230,47 +253,70 @@ pub struct Written {
     pub refused: usize,
     pub stale: Vec<String>,
     pub reads: usize,
-    pub expired: usize,
     /// Why a watch has not seen everything, if one has not.
     pub watches_lag: Option<String>,
-    longest_patient: Duration,
+    waited: Vec<Waited>,
     stall: Duration,
-    seen: Vec<Vec<(String, i64)>>,
+    seen: Vec<Seen>,
     ended: Instant,
 }
 
 impl Written {
-    /// The longest times without an acknowledged write from the last one before `since` to the end.
-    pub fn gap(&self, fault: &str, since: Instant) -> Gap {
+    /// The longest times without an acknowledged write from the last one before `since` to the end. What a
+    /// patient client waited at a master that was itself struck is no news.
+    pub fn gap(&self, fault: &str, since: Instant, struck: &[String]) -> Gap {
         let hasty = |ack: &&Ack| ack.manner == Manner::Hasty;
         let all = self.acks.iter().filter(hasty).map(|ack| ack.at);
         let through = |master: usize| {
             let its = self.acks.iter().filter(hasty).filter(|ack| ack.master == master);
             longest(its.map(|ack| ack.at), since, self.ended)
         };
+        let others = self.waited.iter().filter(|waited| !struck.contains(&self.names[waited.master]));
+        let patient = others.max_by_key(|waited| waited.time);
         Gap {
             fault: fault.to_owned(),
             all: longest(all, since, self.ended),
             each: (0..self.names.len()).map(through).collect(),
-            patient: self.longest_patient,
+            patient: patient.map_or(Duration::ZERO, |waited| waited.time),
+            patient_story: patient.map_or(String::new(), |waited| self.story(waited, since)),
             refused: self.refused,
             stall: self.stall,
         }
     }
 
+    fn story(&self, waited: &Waited, since: Instant) -> String {
+        let (master, answer) = (&self.names[waited.master], &waited.answer);
+        let when = match waited.asked.checked_duration_since(since) {
+            Some(after) => format!("{:.2} s after", after.as_secs_f64()),
+            None => format!("{:.2} s before", (since - waited.asked).as_secs_f64()),
+        };
+        format!("the longest write went out through {master} {when} the fault and was answered by {answer}")
+    }
+
     /// Whether each master's watch saw each acknowledged write once, all in the order of revisions.
     pub fn watches(&self) -> Result<(), String> {
         for (name, seen) in self.names.iter().zip(&self.seen) {
-            if let Some(pair) = seen.windows(2).find(|pair| pair[0].1 >= pair[1].1) {
+            if let Some(pair) = seen.events.windows(2).find(|pair| pair[0].1 >= pair[1].1) {
                 return Err(format!("{name} saw {:?} after {:?}", pair[1], pair[0]));
             }
-            let seen: HashMap<i64, &str> =
-                seen.iter().map(|(name, revision)| (*revision, name.as_str())).collect();
-            if let Some(ack) = self.acks.iter().find(|ack| seen.get(&ack.revision) != Some(&&*ack.name)) {
+            let events: HashMap<i64, &str> =
+                seen.events.iter().map(|(name, revision)| (*revision, name.as_str())).collect();
+            let missed = |ack: &&Ack| {
+                let listed = seen.relists.iter().any(|(from, to)| (*from..=*to).contains(&ack.revision));
+                !listed && events.get(&ack.revision) != Some(&&*ack.name)
+            };
+            if let Some(ack) = self.acks.iter().find(missed) {
                 return Err(format!("{name} did not see {} at {}", ack.name, ack.revision));
             }
         }
         Ok(())
+    }
+
+    /// Watches that were told that they are too old and began anew with a list, as informers do.
+    pub fn relists(&self) -> String {
+        let some = self.names.iter().zip(&self.seen).filter(|(_, seen)| !seen.relists.is_empty());
+        let tell = |(name, seen): (&String, &Seen)| format!("{name} {:?}", seen.relists);
+        some.map(tell).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -313,8 +359,11 @@ fn write(identity: &Identity, master: usize, manner: Manner, shared: &Shared) {
         };
         let at = Instant::now();
         if manner == Manner::Patient {
-            let mut longest = lock(&shared.longest_patient);
-            *longest = longest.max(at - asked);
+            let told = match &answer {
+                Ok(answer) => answer.status.to_string(),
+                Err(error) => error.to_string(),
+            };
+            lock(&shared.waited).push(Waited { asked, time: at - asked, master, answer: told });
         }
         match answer {
             Ok(answer) if matches!(answer.status, 200 | 201) => {
@@ -391,9 +440,10 @@ fn watch(identity: &Identity, master: usize, from: i64, shared: &Shared) {
             // The API server may end a watch; its client goes on where it was.
             Ok(Ended::Quietly) => {}
             Ok(Ended::Expired) => {
-                shared.expired.fetch_add(1, Ordering::Relaxed);
-                if let Ok(list) = identity.client().get(&shared.path()) {
-                    at = revision(&list.json());
+                let list = identity.client().get(&shared.path());
+                if let Ok(list) = list.and_then(|answer| answer.must("list")) {
+                    lock(&shared.seen[master]).relists.push((at + 1, revision(&list)));
+                    at = revision(&list);
                 }
             }
             Err(_) => pause(REFUSED_PAUSE),
@@ -421,7 +471,7 @@ fn follow(identity: &Identity, master: usize, at: &mut i64, shared: &Shared) -> 
         }
         *at = revision(&event["object"]);
         let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        lock(&shared.seen[master]).push((name, *at));
+        lock(&shared.seen[master]).events.push((name, *at));
     }
     Ok(Ended::Quietly)
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::failure::Outcome;
 use crate::ha::cluster::{Cluster, MASTER_COUNT, SOON};
+use crate::ha::rolling::SNAPSHOT_FLAGS;
 use crate::ha::{Plan, settled};
 
 pub fn replace(cluster: &mut Cluster, plan: &Plan) -> Outcome {
@@ -33,7 +34,7 @@ fn add(cluster: &mut Cluster, plan: &Plan) -> Outcome {
     let etcd = &mut cluster.masters[new].etcd;
     etcd.bootstrap.cluster = all;
     etcd.bootstrap.joins = true;
-    etcd.extra_flags = vec!["--snapshot-count=100".to_owned(), "--snapshot-catchup-entries=50".to_owned()];
+    etcd.extra_flags = SNAPSHOT_FLAGS.map(str::to_owned).to_vec();
     etcd.spawn()?;
     let started = Instant::now();
     cluster.wait("the learner is promoted", SOON, |cluster| {
@@ -44,12 +45,16 @@ fn add(cluster: &mut Cluster, plan: &Plan) -> Outcome {
     cluster.masters[new].etcd.wait_ready()?;
     cluster.transcript.remark(&format!("promoted {:.2} s after its start", promoted.as_secs_f64()));
     cluster.transcript.check("it is promoted once it is in sync", true);
+    cluster.wait_writes(&load, &old)?;
+    let written = cluster.end_load(load, "learner added and promoted", since, &[])?;
+    let started = Instant::now();
     cluster.spawn_apiserver(new)?;
     cluster.masters[new].plane_mut()?.wait_ready()?;
     cluster.masters[new].plane_mut()?.start_controllers()?;
-    cluster.wait_writes(&load, &old)?;
-    let written = cluster.end_load(load, "learner added and promoted", since)?;
     cluster.start_nodes()?;
+    cluster
+        .transcript
+        .remark(&format!("a control plane at {name} after {:.1} s", started.elapsed().as_secs_f64()));
     settled::check(cluster, &written, plan.rounds)
 }
 
@@ -87,7 +92,7 @@ fn remove(cluster: &mut Cluster, plan: &Plan) -> Outcome {
     cluster.transcript.check_equal("its API server runs", &format!("{lives:?}"), "Ok(())");
     let ready = cluster.masters[victim].plane()?.ready();
     cluster.transcript.check("and is not ready", ready.is_err());
-    let written = cluster.end_load(load, "member remove of the leader", since)?;
+    let written = cluster.end_load(load, "member remove of the leader", since, &[])?;
 
     cluster.stop_control_plane(victim)?;
     cluster.masters.remove(victim);

@@ -20,7 +20,7 @@ pub fn all_killed(cluster: &mut Cluster, plan: &Plan) -> Outcome {
     let ready = since.elapsed();
     cluster.wait_writes(&load, &all)?;
     cluster.transcript.remark(&format!("all ready after {:.2} s", ready.as_secs_f64()));
-    let written = cluster.end_load(load, "all three killed and started", since)?;
+    let written = cluster.end_load(load, "all three killed and started", since, &all)?;
     settled::check(cluster, &written, plan.rounds)
 }
 
@@ -64,7 +64,7 @@ pub fn two_of_three(cluster: &mut Cluster, plan: &Plan) -> Outcome {
     cluster.masters[lost[1]].etcd.start()?;
     cluster.masters[lost[0]].etcd.wait_ready()?;
     cluster.wait_writes(&load, &all)?;
-    let written = cluster.end_load(load, "two of three lost, one returns", since)?;
+    let written = cluster.end_load(load, "two of three lost, one returns", since, &lost)?;
     let witness =
         cluster.masters[survivor].plane()?.admin().delete(&format!("{DEFAULT}/witness"), &json!({}))?;
     witness.must("delete the witness")?;

@@ -30,6 +30,7 @@ pub fn from_snapshot(cluster: &mut Cluster, plan: &Plan) -> Outcome {
     let at = snapshot_revision(cluster, &file)?;
     cluster.transcript.remark(&format!("the snapshot is at revision {at}"));
 
+    let path = format!("/api/v1/namespaces/{}/configmaps", written.namespace);
     let since = Instant::now();
     for master in &mut cluster.masters {
         master.etcd.stop()?;
@@ -38,8 +39,11 @@ pub fn from_snapshot(cluster: &mut Cluster, plan: &Plan) -> Outcome {
     cluster.start_members()?;
     let ready = since.elapsed();
     for index in &all {
-        cluster.wait("the API servers are ready", SOON, |cluster| {
-            cluster.masters[*index].plane().map_err(|error| error.to_string())?.ready()
+        cluster.wait("the API servers converge", SOON, |cluster| {
+            let plane = cluster.masters[*index].plane().map_err(|error| error.to_string())?;
+            plane.ready()?;
+            let list = plane.admin().get(&path).and_then(|answer| answer.must("list"));
+            list.map(|_| ()).map_err(|error| error.to_string())
         })?;
     }
     let load = cluster.start_load(&all)?;
@@ -48,7 +52,7 @@ pub fn from_snapshot(cluster: &mut Cluster, plan: &Plan) -> Outcome {
         ready.as_secs_f64(),
         since.elapsed().as_secs_f64()
     ));
-    let after = cluster.end_load(load, "after the restore", Instant::now())?;
+    let after = cluster.end_load(load, "after the restore", Instant::now(), &[])?;
     as_of(cluster, &written, at)?;
     let revision = cluster.status(0)?.revision;
     cluster.transcript.check("revisions went on far beyond the snapshot's", revision > at + BUMP);

@@ -7,7 +7,7 @@ use crate::ha::cluster::{Cluster, SOON};
 use crate::ha::{Plan, settled};
 
 /// So few that a follower is soon behind what the leader's log still holds.
-const SNAPSHOT_FLAGS: [&str; 2] = ["--snapshot-count=100", "--snapshot-catchup-entries=50"];
+pub const SNAPSHOT_FLAGS: [&str; 2] = ["--snapshot-count=100", "--snapshot-catchup-entries=50"];
 
 /// Writes that a follower must miss: some times the above.
 const MISSED_WRITES: usize = 500;
@@ -29,7 +29,7 @@ pub fn restart(cluster: &mut Cluster, plan: &Plan) -> Outcome {
         cluster.transcript.remark(&format!("{name} ended with {status}"));
         cluster.wait_writes(&load, &all)?;
     }
-    let written = cluster.end_load(load, "rolling restart", since)?;
+    let written = cluster.end_load(load, "rolling restart", since, &all)?;
     settled::check(cluster, &written, plan.rounds)
 }
 
@@ -56,6 +56,6 @@ pub fn behind_a_snapshot(cluster: &mut Cluster, plan: &Plan) -> Outcome {
     let snapshots = received(cluster)? - before;
     cluster.transcript.remark(&format!("{snapshots} snapshots received"));
     cluster.transcript.check("it got a snapshot", snapshots > 0.0);
-    let written = cluster.end_load(load, "follower cut until it needs a snapshot", since)?;
+    let written = cluster.end_load(load, "follower cut until it needs a snapshot", since, &[victim])?;
     settled::check(cluster, &written, plan.rounds)
 }

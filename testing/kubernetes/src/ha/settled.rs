@@ -8,6 +8,8 @@ use crate::failure::{Failure, Outcome, fail};
 use crate::ha::cluster::{Cluster, NODE_COUNT, SOON};
 use crate::ha::load::{Written, revision};
 use crate::http::{Client, Identity, Response};
+use crate::options::Depth;
+use crate::wait;
 
 /// All of it.
 pub fn check(cluster: &mut Cluster, written: &Written, rounds: usize) -> Outcome {
@@ -57,8 +59,9 @@ pub fn nothing_lost(cluster: &mut Cluster, written: &Written) -> Outcome {
         Some(lag) => Err(lag.clone()),
         None => written.watches(),
     };
-    if written.expired > 0 {
-        transcript.remark(&format!("{} watches were told that they are too old", written.expired));
+    let relists = written.relists();
+    if !relists.is_empty() {
+        transcript.remark(&format!("watches that were too old and began with a list again: {relists}"));
     }
     transcript.remark(watches.as_ref().err().map_or("", String::as_str));
     transcript.check("a watch through each master saw every write once, in order", watches.is_ok());
@@ -67,12 +70,20 @@ pub fn nothing_lost(cluster: &mut Cluster, written: &Written) -> Outcome {
 
 fn list_through_all(cluster: &Cluster, path: &str) -> Outcome<Vec<BTreeMap<String, i64>>> {
     let list = |identity: Identity| -> Outcome<BTreeMap<String, i64>> {
-        let list = identity.client().get(path)?.must(path)?;
+        let list = answered(&mut identity.client(), path)?.must(path)?;
         let items = list["items"].as_array().cloned().unwrap_or_default();
         let name = |item: &Value| item["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         Ok(items.iter().map(|item| (name(item), revision(item))).collect())
     };
     cluster.identities()?.into_iter().map(list).collect()
+}
+
+/// A list that the API server does not put off: while it fills a cache anew it answers nothing.
+fn answered(client: &mut Client, path: &str) -> Outcome<Response> {
+    wait::until("an API server with its caches filled", SOON, || {
+        let answer = client.get(path).map_err(|error| error.to_string())?;
+        if answer.status == 429 { Err("status 429".to_owned()) } else { Ok(answer) }
+    })
 }
 
 fn first_of(texts: &[String]) -> String {
@@ -144,7 +155,7 @@ fn unseen_through(
 ) -> Outcome<Vec<String>> {
     let answer = client.get(&format!("{SEEN}/{name}"))?;
     let by_get = found(&answer)?;
-    let list = client.get(&format!("{SEEN}?fieldSelector=metadata.name%3D{name}"))?.must("list")?;
+    let list = answered(client, &format!("{SEEN}?fieldSelector=metadata.name%3D{name}"))?.must("list")?;
     let by_list = list["items"].get(0).map(revision);
     let seen = [("get", by_get), ("list", by_list)].into_iter().filter(|(_, found)| *found != acknowledged);
     let tell =
@@ -203,7 +214,7 @@ fn hash(cluster: &Cluster, index: usize, revision: i64) -> Outcome<(u64, i64)> {
 /// No node was ever called not ready: nobody's pods would have been moved.
 pub fn nodes_are_ready(cluster: &mut Cluster) -> Outcome {
     let mut client = cluster.masters[0].plane()?.admin();
-    let nodes = client.get("/api/v1/nodes")?.must("list nodes")?;
+    let nodes = answered(&mut client, "/api/v1/nodes")?.must("list nodes")?;
     let nodes = nodes["items"].as_array().cloned().unwrap_or_default();
     let ready = |node: &&Value| {
         let conditions = node["status"]["conditions"].as_array();
@@ -217,5 +228,25 @@ pub fn nodes_are_ready(cluster: &mut Cluster) -> Outcome {
         &format!("{ready} ready, {events} events"),
         &format!("{NODE_COUNT} ready, 0 events"),
     );
+    Ok(())
+}
+
+/// What each API server found wrong over the whole run.
+pub fn logs(cluster: &mut Cluster, depth: Depth) -> Outcome {
+    cluster.transcript.step("The logs and counters of the API servers");
+    for index in cluster.all() {
+        let report = cluster.masters[index].plane()?.consistency()?;
+        let name = cluster.name(index).to_owned();
+        cluster.transcript.remark(&report.summary);
+        cluster.transcript.check_equal(
+            &format!("{name}: no inconsistent cache, no panic"),
+            &report.problems.join("\n"),
+            "",
+        );
+        // It looks every five to seven and a half minutes; a short run ends before. The last master is new.
+        if depth == Depth::Full && index + 1 < cluster.masters.len() {
+            cluster.transcript.check(&format!("{name} compared its caches with etcd"), report.equal > 0.0);
+        }
+    }
     Ok(())
 }
