@@ -64,10 +64,12 @@ fn both(options: &Options) -> Outcome {
         reference_etcdctl: program(&go, "etcdctl")?,
         etcdutl: program(&go, "etcdutl")?,
     };
-    let mut record = None;
+    let mut reference_record = None;
     if options.on_reference {
         println!("on Go's etcd");
-        record = Some(once("reference", options, &kubernetes, &reference)?);
+        let (record, done) = once("reference", options, &kubernetes, &reference)?;
+        done?;
+        reference_record = Some(record);
     }
     if !options.on_ours {
         return Ok(());
@@ -83,14 +85,15 @@ fn both(options: &Options) -> Outcome {
         etcdutl: fs::canonicalize(etcdutl).during(etcdutl.display())?,
     };
     println!("on our etcd");
-    let our_record = once("ours", options, &kubernetes, &ours)?;
-    let Some(record) = record else { return Ok(()) };
-    if !record.gaps.is_empty() {
-        let table = ha::side_by_side(&record.gaps, &our_record.gaps);
+    let (our_record, done) = once("ours", options, &kubernetes, &ours)?;
+    let Some(reference_record) = reference_record else { return done };
+    if !reference_record.gaps.is_empty() {
+        let table = ha::side_by_side(&reference_record.gaps, &our_record.gaps);
         fs::write(options.out.join("gaps.txt"), format!("{table}\n"))?;
         println!("{table}");
     }
-    let differences = transcript::differences(&record.lines, &our_record.lines);
+    done?;
+    let differences = transcript::differences(&reference_record.lines, &our_record.lines);
     if !differences.is_empty() {
         return fail(format!("the transcripts differ\n{}", differences.join("\n")));
     }
@@ -103,8 +106,8 @@ fn program(folder: &Path, name: &str) -> Outcome<PathBuf> {
     fs::canonicalize(&path).during(format!("{} (made by cargo xtask peers)", path.display()))
 }
 
-/// One run of the script on one etcd.
-fn once(name: &str, options: &Options, kubernetes: &Path, programs: &Programs) -> Outcome<Record> {
+/// One run of the script on one etcd: what it recorded, and whether all of it held.
+fn once(name: &str, options: &Options, kubernetes: &Path, programs: &Programs) -> Outcome<(Record, Outcome)> {
     let folder = &options.out.join(name);
     if folder.exists() {
         fs::remove_dir_all(folder).during(folder.display())?;
@@ -134,7 +137,7 @@ fn once(name: &str, options: &Options, kubernetes: &Path, programs: &Programs) -
         Ok(()) => remove_data(&folder),
         Err(_) => show_logs(&folder),
     }
-    done.map(|()| record)
+    Ok((record, done))
 }
 
 fn finish(transcript: &mut Transcript, done: Outcome, record: &mut Record) -> Outcome {

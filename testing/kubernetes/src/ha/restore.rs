@@ -33,7 +33,7 @@ pub fn from_snapshot(cluster: &mut Cluster, plan: &Plan) -> Outcome {
     let path = format!("/api/v1/namespaces/{}/configmaps", written.namespace);
     let since = Instant::now();
     for master in &mut cluster.masters {
-        master.etcd.stop()?;
+        master.etcd.kill()?;
     }
     restore(cluster, &file)?;
     cluster.start_members()?;
