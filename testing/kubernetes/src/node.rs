@@ -5,8 +5,8 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Some nodes, each with its thread. Dropping them ends the threads, not the objects.
 pub struct Nodes {
     stop: Arc<AtomicBool>,
+    servers: Arc<Mutex<Vec<SocketAddr>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -35,7 +36,7 @@ impl Nodes {
     /// Nodes that go to the next of `servers` whenever one fails them, as they would behind a balancer.
     pub fn start(count: usize, pki: &Pki, servers: &[SocketAddr]) -> Outcome<Nodes> {
         let Some(first) = servers.first() else { return fail("nodes need an API server") };
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, all) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(servers.to_vec())));
         let mut threads = Vec::new();
         for index in 0..count {
             let name = format!("node-{index}");
@@ -46,14 +47,19 @@ impl Nodes {
                 index,
                 identity: identity(pki, &name, *first)?,
                 name,
-                servers: servers.to_vec(),
+                servers: Arc::clone(&all),
                 stop: Arc::clone(&stop),
                 started_count: AtomicU32::new(0),
             };
             let thread = std::thread::Builder::new().name(node.name.clone());
             threads.push(thread.spawn(move || node.live()).during("start a thread")?);
         }
-        Ok(Nodes { stop, threads })
+        Ok(Nodes { stop, servers: all, threads })
+    }
+
+    /// Other servers from now on, for those nodes that have to look for one.
+    pub fn change_servers(&self, servers: &[SocketAddr]) {
+        servers.clone_into(&mut lock(&self.servers));
     }
 }
 
@@ -77,7 +83,7 @@ struct Node {
     index: usize,
     name: String,
     identity: Identity,
-    servers: Vec<SocketAddr>,
+    servers: Arc<Mutex<Vec<SocketAddr>>>,
     stop: Arc<AtomicBool>,
     /// Pods started so far: each gets the next address.
     started_count: AtomicU32,
@@ -89,7 +95,8 @@ impl Node {
         let mut server = self.index;
         while !self.stop.load(Ordering::Relaxed) {
             // Whatever fails (etcd is killed under us, a watch expires) is tried again from its start.
-            let identity = self.identity.at(self.servers[server % self.servers.len()]);
+            let all = lock(&self.servers).clone();
+            let identity = self.identity.at(all[server % all.len()]);
             if self.register_and_serve(&identity).is_err() {
                 std::thread::sleep(RETRY);
                 server += 1;
@@ -230,6 +237,10 @@ impl Node {
             "conditions": conditions, "containerStatuses": containers,
         }})
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_ready(node: &Value) -> bool {

@@ -165,12 +165,14 @@ impl Cluster {
         self.masters[index].plane.take().map_or(Ok(()), ControlPlane::stop)
     }
 
-    /// Nodes that know every API server of the moment.
-    pub fn start_nodes(&mut self) -> Outcome {
-        self.nodes = None;
+    /// Nodes that know every API server of the moment: started, or told.
+    pub fn serve_nodes(&mut self) -> Outcome {
         let servers = self.masters.iter().map(|master| Ok(master.plane()?.address));
         let servers: Vec<SocketAddr> = servers.collect::<Outcome<_>>()?;
-        self.nodes = Some(Nodes::start(NODE_COUNT, &self.masters[0].pki, &servers)?);
+        match &self.nodes {
+            Some(nodes) => nodes.change_servers(&servers),
+            None => self.nodes = Some(Nodes::start(NODE_COUNT, &self.masters[0].pki, &servers)?),
+        }
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::failure::{Failure, Outcome};
 use crate::ha::cluster::{Cluster, SOON};
 use crate::ha::gap::table;
-use crate::ha::load::{Load, Written};
+use crate::ha::load::{Load, Measure, Written};
 use crate::ha::{Plan, settled};
 
 /// Acknowledged writes through each master before a fault, and through each that is well after it.
@@ -91,9 +91,20 @@ impl Cluster {
         since: Instant,
         struck: &[usize],
     ) -> Outcome<Written> {
+        self.end_load_from(load, fault, since, Measure::FromLastWrite, struck)
+    }
+
+    pub fn end_load_from(
+        &mut self,
+        load: Load,
+        fault: &str,
+        since: Instant,
+        measure: Measure,
+        struck: &[usize],
+    ) -> Outcome<Written> {
         let written = load.finish()?;
         let struck: Vec<String> = struck.iter().map(|index| self.name(*index).to_owned()).collect();
-        let gap = written.gap(fault, since, &struck);
+        let gap = written.gap(fault, since, measure, &struck);
         self.transcript.remark(&table(std::slice::from_ref(&gap)));
         self.transcript.remark(&gap.patient_story);
         self.gaps.push(gap);

@@ -244,6 +244,15 @@ impl Drop for Load {
     }
 }
 
+/// Where a gap begins.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Measure {
+    /// At the last acknowledged write before.
+    FromLastWrite,
+    /// At the moment given.
+    FromThen,
+}
+
 /// The record of a load that has ended.
 pub struct Written {
     pub namespace: String,
@@ -262,10 +271,12 @@ pub struct Written {
 }
 
 impl Written {
-    /// The longest times without an acknowledged write from the last one before `since` to the end. What a
-    /// patient client waited at a master that was itself struck is no news.
-    pub fn gap(&self, fault: &str, since: Instant, struck: &[String]) -> Gap {
-        let hasty = |ack: &&Ack| ack.manner == Manner::Hasty;
+    /// The longest times without an acknowledged write from the last one before `since` to the end, or from
+    /// `since` itself when what came before is not what is measured. What a patient client waited at a master
+    /// that was itself struck is no news.
+    pub fn gap(&self, fault: &str, since: Instant, measure: Measure, struck: &[String]) -> Gap {
+        let hasty =
+            |ack: &&Ack| ack.manner == Manner::Hasty && (measure == Measure::FromLastWrite || ack.at > since);
         let all = self.acks.iter().filter(hasty).map(|ack| ack.at);
         let through = |master: usize| {
             let its = self.acks.iter().filter(hasty).filter(|ack| ack.master == master);

@@ -51,7 +51,7 @@ fn add(cluster: &mut Cluster, plan: &Plan) -> Outcome {
     cluster.spawn_apiserver(new)?;
     cluster.masters[new].plane_mut()?.wait_ready()?;
     cluster.masters[new].plane_mut()?.start_controllers()?;
-    cluster.start_nodes()?;
+    cluster.serve_nodes()?;
     cluster
         .transcript
         .remark(&format!("a control plane at {name} after {:.1} s", started.elapsed().as_secs_f64()));
@@ -96,7 +96,7 @@ fn remove(cluster: &mut Cluster, plan: &Plan) -> Outcome {
 
     cluster.stop_control_plane(victim)?;
     cluster.masters.remove(victim);
-    cluster.start_nodes()?;
+    cluster.serve_nodes()?;
     cluster.show_etcdctl(0, "member list -w table")?;
     settled::check(cluster, &written, plan.rounds)
 }

@@ -79,7 +79,9 @@ impl Run {
         outage::all_killed(cluster, plan)?;
         outage::two_of_three(cluster, plan)?;
         membership::replace(cluster, plan)?;
-        restore::from_snapshot(cluster, plan)?;
+        if plan.depth == Depth::Full {
+            restore::from_snapshot(cluster, plan)?;
+        }
         settled::logs(cluster, plan.depth)?;
         end(cluster)
     }
@@ -111,7 +113,7 @@ fn start(cluster: &mut Cluster) -> Outcome {
     cluster.start_members()?;
     cluster.show_etcdctl(0, "member list -w table")?;
     cluster.start_control_planes()?;
-    cluster.start_nodes()?;
+    cluster.serve_nodes()?;
     cluster.show_etcdctl(0, "endpoint status --cluster -w table")?;
     cluster.show_etcdctl(0, "endpoint health --cluster")?;
     let wanted = (0..NODE_COUNT).map(|index| format!("node-{index}=True ")).collect::<String>();

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::failure::Outcome;
+use crate::failure::{Outcome, fail};
 use crate::ha::cluster::{Cluster, SOON};
+use crate::ha::load::Measure;
 use crate::ha::{Plan, settled};
 
 pub fn all_killed(cluster: &mut Cluster, plan: &Plan) -> Outcome {
@@ -40,7 +41,6 @@ pub fn two_of_three(cluster: &mut Cluster, plan: &Plan) -> Outcome {
         .post(DEFAULT, &json!({"metadata": {"name": "witness"}}))?
         .must("create the witness")?;
     let load = cluster.start_load(&all)?;
-    let since = Instant::now();
     for index in &lost {
         cluster.masters[*index].etcd.kill()?;
     }
@@ -64,7 +64,8 @@ pub fn two_of_three(cluster: &mut Cluster, plan: &Plan) -> Outcome {
     cluster.masters[lost[1]].etcd.start()?;
     cluster.masters[lost[0]].etcd.wait_ready()?;
     cluster.wait_writes(&load, &all)?;
-    let written = cluster.end_load(load, "two of three lost, one returns", since, &lost)?;
+    let fault = "two of three lost: after the return of one";
+    let written = cluster.end_load_from(load, fault, back, Measure::FromThen, &all)?;
     let witness =
         cluster.masters[survivor].plane()?.admin().delete(&format!("{DEFAULT}/witness"), &json!({}))?;
     witness.must("delete the witness")?;
@@ -73,13 +74,16 @@ pub fn two_of_three(cluster: &mut Cluster, plan: &Plan) -> Outcome {
 
 fn ask_in_vain(cluster: &mut Cluster, survivor: usize) -> Outcome {
     let identity = cluster.masters[survivor].plane()?.identity().clone();
-    let mut client = identity.with_limit(Duration::from_secs(10)).client();
+    let identity = identity.with_limit(Duration::from_secs(10));
     let late = json!({"metadata": {"name": "late"}});
-    let asked = [
-        ("create", client.post(&format!("{DEFAULT}?timeout=3s"), &late)),
-        ("get", client.get(&format!("{DEFAULT}/witness?timeout=3s"))),
-        ("list", client.get(&format!("{DEFAULT}?timeout=3s"))),
-    ];
+    let asked = std::thread::scope(|scope| {
+        let create = scope.spawn(|| identity.client().post(&format!("{DEFAULT}?timeout=3s"), &late));
+        let get = scope.spawn(|| identity.client().get(&format!("{DEFAULT}/witness?timeout=3s")));
+        let list = scope.spawn(|| identity.client().get(&format!("{DEFAULT}?timeout=3s")));
+        [("create", create), ("get", get), ("list", list)].map(|(what, thread)| {
+            (what, thread.join().unwrap_or_else(|_| fail("the thread that asks panicked")))
+        })
+    });
     for (what, answer) in asked {
         let text = match &answer {
             Ok(answer) => format!("{what}: {} {}", answer.status, answer.json()["message"]),
@@ -89,7 +93,7 @@ fn ask_in_vain(cluster: &mut Cluster, survivor: usize) -> Outcome {
         let succeeded = answer.is_ok_and(|answer| (200..300).contains(&answer.status));
         cluster.transcript.check(&format!("{what} through the survivor is refused"), !succeeded);
     }
-    let cached = client.get(&format!("{DEFAULT}/witness?resourceVersion=0"))?;
+    let cached = identity.client().get(&format!("{DEFAULT}/witness?resourceVersion=0"))?;
     cluster
         .transcript
         .check("a get of resourceVersion=0, which allows old state, answers", cached.status == 200);
