@@ -161,8 +161,14 @@ impl Cluster {
         Ok(())
     }
 
-    pub fn stop_control_plane(&mut self, index: usize) -> Outcome {
-        self.masters[index].plane.take().map_or(Ok(()), ControlPlane::stop)
+    /// Takes a machine away with all that still runs there.
+    pub fn remove_machine(&mut self, index: usize) -> Outcome {
+        let mut master = self.masters.remove(index);
+        self.network.cut(&master.host)?;
+        master.etcd.kill()?;
+        // Dropping its programs kills them: told to stop, they would try to write to the last.
+        drop(master);
+        Ok(())
     }
 
     /// Nodes that know every API server of the moment: started, or told.
@@ -178,8 +184,8 @@ impl Cluster {
 
     pub fn stop_everything(&mut self) -> Outcome {
         self.nodes = None;
-        for index in 0..self.masters.len() {
-            self.stop_control_plane(index)?;
+        for master in &mut self.masters {
+            master.plane.take().map_or(Ok(()), ControlPlane::stop)?;
         }
         for master in &mut self.masters {
             master.etcd.stop()?;

@@ -94,8 +94,7 @@ fn remove(cluster: &mut Cluster, plan: &Plan) -> Outcome {
     cluster.transcript.check("and is not ready", ready.is_err());
     let written = cluster.end_load(load, "member remove of the leader", since, &[])?;
 
-    cluster.stop_control_plane(victim)?;
-    cluster.masters.remove(victim);
+    cluster.remove_machine(victim)?;
     cluster.serve_nodes()?;
     cluster.show_etcdctl(0, "member list -w table")?;
     settled::check(cluster, &written, plan.rounds)

@@ -20,6 +20,7 @@ use crate::etcd::Programs;
 use crate::failure::Outcome;
 use crate::ha::cluster::{Cluster, NODE_COUNT, SOON};
 use crate::ha::fault::{Fault, Role};
+use crate::ha::rolling::Recently;
 use crate::options::Depth;
 use crate::transcript::Transcript;
 
@@ -71,11 +72,17 @@ impl Run {
         }
         start(cluster)?;
         fault::none(cluster, plan)?;
-        faults_in_turn(cluster, plan)?;
-        if plan.depth == Depth::Full {
-            rolling::restart(cluster, plan)?;
+        match plan.depth {
+            Depth::Quick => {
+                rolling::behind_a_snapshot(cluster, plan, Recently::Nothing)?;
+                faults_in_turn(cluster, plan)?;
+            }
+            Depth::Full => {
+                faults_in_turn(cluster, plan)?;
+                rolling::restart(cluster, plan)?;
+                rolling::behind_a_snapshot(cluster, plan, Recently::Sent)?;
+            }
         }
-        rolling::behind_a_snapshot(cluster, plan)?;
         outage::all_killed(cluster, plan)?;
         outage::two_of_three(cluster, plan)?;
         membership::replace(cluster, plan)?;
