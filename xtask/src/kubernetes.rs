@@ -10,13 +10,15 @@ use crate::{Command, Failure};
 
 pub const COMMAND: Command = Command {
     name: "kubernetes",
-    about: "a real control plane on Go's etcd and on ours must do the same [--peers DIR] [--etcd PATH --etcdctl PATH] [--reference]",
+    about: "a real control plane on Go's etcd and on ours must do the same [--ha [--quick]] [--peers DIR] [--etcd PATH --etcdctl PATH] [--reference]",
     run: kubernetes,
 };
 
 fn kubernetes(arguments: &[String]) -> Result<(), Failure> {
     let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let target = target_folder();
+    // The runs of one script do not remove those of the other.
+    let out = if given("--ha") { "ha" } else { "run" };
     let mut all: Vec<String> = arguments.to_vec();
     let mut default = |flag: &str, path: PathBuf| {
         if !given(flag) {
@@ -24,7 +26,7 @@ fn kubernetes(arguments: &[String]) -> Result<(), Failure> {
         }
     };
     default("--peers", root().join(".peers"));
-    default("--out", target.join("kubernetes").join("run"));
+    default("--out", target.join("kubernetes").join(out));
     if !given("--reference") && !given("--help") {
         if !(given("--etcd") && given("--etcdctl")) {
             let build = ["build", "--release", "--locked", "--package", "etcd", "--package", "etcdctl"];

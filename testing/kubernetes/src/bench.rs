@@ -10,8 +10,9 @@ use serde_json::Value;
 use crate::control_plane::ControlPlane;
 use crate::etcd::{Etcd, Programs};
 use crate::failure::{During, Failure, Outcome, fail};
+use crate::host::Host;
 use crate::node::Nodes;
-use crate::pki::Pki;
+use crate::pki::{Authorities, Pki};
 use crate::process::{Process, Ran, run};
 use crate::transcript::Transcript;
 use crate::wait;
@@ -38,8 +39,9 @@ impl Bench {
     pub fn create(folder: &Path, kubernetes: &Path, programs: &Programs) -> Outcome<Bench> {
         fs::create_dir_all(folder.join("logs")).during("create the folder of the run")?;
         let transcript = Transcript::create(&folder.join("transcript.txt"))?;
-        let pki = Pki::create(&folder.join("pki"))?;
-        let etcd = Etcd::new(programs, &pki, folder)?;
+        let host = Host::loopback("master");
+        let pki = Pki::create(&folder.join("pki"), &Authorities::create()?, &host)?;
+        let etcd = Etcd::new(programs, &pki, &host, folder)?;
         Ok(Bench {
             transcript,
             etcd,
@@ -60,7 +62,8 @@ impl Bench {
 
     pub fn start_controllers_and_nodes(&mut self) -> Outcome {
         self.control_plane_mut()?.start_controllers()?;
-        self.nodes = Some(Nodes::start(NODE_COUNT, &self.pki, self.control_plane()?)?);
+        let servers = [self.control_plane()?.address];
+        self.nodes = Some(Nodes::start(NODE_COUNT, &self.pki, &servers)?);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! One member of etcd under the flags of kubeadm's static pod, and the command line that looks into it.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -9,8 +9,9 @@ use std::time::Duration;
 use base64::Engine;
 use serde_json::Value;
 
-use crate::failure::{During, Failure, Outcome};
-use crate::pki::{NODE_NAME, Pki};
+use crate::failure::{During, Failure, Outcome, fail};
+use crate::host::Host;
+use crate::pki::Pki;
 use crate::process::{Process, Ran, run};
 use crate::wait;
 
@@ -25,26 +26,28 @@ pub struct Programs {
     pub etcdctl: PathBuf,
     /// Go's, which must see the same in it.
     pub reference_etcdctl: PathBuf,
+    /// What makes a data directory of a snapshot.
+    pub etcdutl: PathBuf,
 }
 
-/// Ports of loopback that were free a moment ago.
-pub fn free_ports<const N: usize>() -> Outcome<[u16; N]> {
-    // All are held at once, so that they differ.
-    let mut held = Vec::new();
-    let mut ports = [0; N];
-    for port in &mut ports {
-        let listener = TcpListener::bind("127.0.0.1:0").during("find a free port")?;
-        *port = listener.local_addr()?.port();
-        held.push(listener);
-    }
-    Ok(ports)
+/// What a member is told of its cluster when it starts.
+#[derive(Clone)]
+pub struct Bootstrap {
+    /// `--initial-cluster`: name=peer URL of each member.
+    pub cluster: String,
+    /// Whether it joins a cluster that lives already.
+    pub joins: bool,
 }
 
 pub struct Etcd {
-    programs: Programs,
+    pub host: Host,
+    pub data_dir: PathBuf,
+    pub bootstrap: Bootstrap,
+    /// Flags beside kubeadm's.
+    pub extra_flags: Vec<String>,
+    pub programs: Programs,
     pki: PathBuf,
     logs: PathBuf,
-    pub data_dir: PathBuf,
     client_port: u16,
     peer_port: u16,
     metrics_port: u16,
@@ -62,29 +65,58 @@ pub struct Stored {
 }
 
 impl Etcd {
-    pub fn new(programs: &Programs, pki: &Pki, folder: &Path) -> Outcome<Etcd> {
-        let [client_port, peer_port, metrics_port] = free_ports()?;
-        Ok(Etcd {
+    /// A member that is a cluster of its own unless [`Self::bootstrap`] is changed.
+    pub fn new(programs: &Programs, pki: &Pki, host: &Host, folder: &Path) -> Outcome<Etcd> {
+        let [client_port, peer_port, metrics_port] = host.ports([2379, 2380, 2381])?;
+        let mut etcd = Etcd {
+            host: host.clone(),
+            data_dir: folder.join("etcd"),
+            bootstrap: Bootstrap { cluster: String::new(), joins: false },
+            extra_flags: Vec::new(),
             programs: programs.clone(),
             pki: pki.path(""),
             logs: folder.join("logs"),
-            data_dir: folder.join("etcd"),
             client_port,
             peer_port,
             metrics_port,
             process: None,
-        })
+        };
+        etcd.bootstrap.cluster = format!("{}={}", host.name, etcd.peer_url());
+        Ok(etcd)
     }
 
+    /// Where others reach it.
     pub fn client_url(&self) -> String {
+        format!("https://{}:{}", self.host.address, self.client_port)
+    }
+
+    /// Where programs of its own machine reach it, whatever happens to the network.
+    pub fn local_client_url(&self) -> String {
         format!("https://127.0.0.1:{}", self.client_port)
+    }
+
+    pub fn peer_url(&self) -> String {
+        format!("https://{}:{}", self.host.address, self.peer_port)
     }
 
     /// Starts the program on its data and waits until it is ready.
     pub fn start(&mut self) -> Outcome {
+        self.spawn()?;
+        self.wait_ready()
+    }
+
+    /// Starts the program on its data.
+    pub fn spawn(&mut self) -> Outcome {
         let pki = |file: &str| self.pki.join("etcd").join(file).display().to_string();
-        let (client, peer) = (self.client_url(), format!("https://127.0.0.1:{}", self.peer_port));
-        let mut command = Command::new(&self.programs.etcd);
+        let (client, peer, name) = (self.client_url(), self.peer_url(), &self.host.name);
+        let metrics = |address: &str| format!("http://{address}:{}", self.metrics_port);
+        let (mut listen, mut metrics_urls) = (self.local_client_url(), metrics("127.0.0.1"));
+        if !self.host.is_loopback() {
+            listen = format!("{listen},{client}");
+            // kubeadm's probes come from the same machine; ours do not.
+            metrics_urls = format!("{metrics_urls},{}", metrics(&self.host.address.to_string()));
+        }
+        let mut command = self.host.command(&self.programs.etcd);
         // The flags of kubeadm's manifest, in its order.
         command.args([
             format!("--advertise-client-urls={client}"),
@@ -93,28 +125,48 @@ impl Etcd {
             format!("--data-dir={}", self.data_dir.display()),
             "--feature-gates=InitialCorruptCheck=true".to_owned(),
             format!("--initial-advertise-peer-urls={peer}"),
-            format!("--initial-cluster={NODE_NAME}={peer}"),
+            format!("--initial-cluster={}", self.bootstrap.cluster),
+        ]);
+        if self.bootstrap.joins {
+            command.arg("--initial-cluster-state=existing");
+        }
+        command.args([
             format!("--key-file={}", pki("server.key")),
-            format!("--listen-client-urls={client}"),
-            format!("--listen-metrics-urls=http://127.0.0.1:{}", self.metrics_port),
+            format!("--listen-client-urls={listen}"),
+            format!("--listen-metrics-urls={metrics_urls}"),
             format!("--listen-peer-urls={peer}"),
-            format!("--name={NODE_NAME}"),
+            format!("--name={name}"),
             format!("--peer-cert-file={}", pki("peer.crt")),
             "--peer-client-cert-auth=true".to_owned(),
             format!("--peer-key-file={}", pki("peer.key")),
             format!("--peer-trusted-ca-file={}", pki("ca.crt")),
-            "--snapshot-count=10000".to_owned(),
+        ]);
+        if !self.extra_flags.iter().any(|flag| flag.starts_with("--snapshot-count=")) {
+            command.arg("--snapshot-count=10000");
+        }
+        command.args([
             format!("--trusted-ca-file={}", pki("ca.crt")),
             "--watch-progress-notify-interval=5s".to_owned(),
         ]);
-        let mut process = Process::start("etcd", &self.logs, &mut command)?;
-        let url = format!("http://127.0.0.1:{}/readyz", self.metrics_port);
-        let ready = wait::until("etcd is ready", START_LIMIT, || {
+        command.args(&self.extra_flags);
+        let log = if self.host.is_loopback() { "etcd".to_owned() } else { format!("{name}-etcd") };
+        self.process = Some(Process::start(&log, &self.logs, &mut command)?);
+        Ok(())
+    }
+
+    /// Waits until the running program answers that it is ready.
+    pub fn wait_ready(&mut self) -> Outcome {
+        let address = self.metrics_address();
+        let Some(process) = &mut self.process else { return fail("etcd is not running") };
+        wait::until(&format!("{} is ready", process.name), START_LIMIT, || {
             process.still_running()?;
-            plain_get(self.metrics_port, "/readyz").map_err(|error| format!("{url}: {error}"))
-        });
-        self.process = Some(process);
-        ready.map(|_| ())
+            plain_get(address, "/readyz").map_err(|error| format!("http://{address}/readyz: {error}"))
+        })?;
+        Ok(())
+    }
+
+    fn metrics_address(&self) -> SocketAddr {
+        SocketAddr::from((self.host.address, self.metrics_port))
     }
 
     pub fn kill(&mut self) -> Outcome {
@@ -123,6 +175,14 @@ impl Etcd {
 
     pub fn stop(&mut self) -> Outcome<String> {
         self.process.take().map_or(Ok("not running".to_owned()), Process::stop)
+    }
+
+    /// The status of a program that has ended by itself.
+    pub fn ended(&mut self) -> Result<String, String> {
+        let Some(process) = &mut self.process else { return Err("it was ended".to_owned()) };
+        let status = process.ended()?;
+        self.process = None;
+        Ok(status)
     }
 
     pub fn process(&self) -> Outcome<&Process> {
@@ -180,25 +240,32 @@ impl Etcd {
         Ok(kib.unwrap_or(0) / 1024)
     }
 
+    /// Sum of a metric's lines that contain every one of `labels`.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> Outcome<f64> {
+        let metrics = plain_get(self.metrics_address(), "/metrics").map_err(Failure)?;
+        let lines = metrics.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        Ok(counts.fold(0.0, |sum, count| sum + count))
+    }
+
     /// Calls of a gRPC method that ended well, as the server counts them.
     pub fn handled(&self, method: &str) -> Outcome<u64> {
-        let metrics = plain_get(self.metrics_port, "/metrics").map_err(Failure)?;
-        let wanted = format!("grpc_method=\"{method}\"");
-        let lines = metrics.lines().filter(|line| line.starts_with("grpc_server_handled_total{"));
-        let counts = lines
-            .filter(|line| line.contains(&wanted) && line.contains("grpc_code=\"OK\""))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        Ok(counts.sum::<f64>() as u64)
+        let method = format!("grpc_method=\"{method}\"");
+        let handled = self.metric("grpc_server_handled_total", &[&method, "grpc_code=\"OK\""])?;
+        Ok(handled as u64)
     }
 }
 
-/// The body of a plain GET on loopback when its status is 200.
-fn plain_get(port: u16, path: &str) -> Result<String, String> {
+/// The body of a plain GET when its status is 200.
+fn plain_get(address: SocketAddr, path: &str) -> Result<String, String> {
     use std::io::{Read, Write};
-    let limit = Some(Duration::from_secs(10));
+    let limit = Duration::from_secs(10);
     let get = || -> std::io::Result<String> {
-        let mut tcp = std::net::TcpStream::connect(("127.0.0.1", port))?;
-        tcp.set_read_timeout(limit)?;
+        let mut tcp = std::net::TcpStream::connect_timeout(&address, limit)?;
+        tcp.set_read_timeout(Some(limit))?;
         write!(tcp, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
         let mut answer = Vec::new();
         tcp.read_to_end(&mut answer)?;

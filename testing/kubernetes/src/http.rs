@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use crate::failure::{During, Outcome, fail};
 
-/// Longest silence of the API server within one answer.
-const READ_LIMIT: Duration = Duration::from_secs(60);
+/// Longest silence of the API server within one answer, unless a caller has less patience.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Longest silence of a watch before its reader looks whether it shall end.
 const WATCH_TICK: Duration = Duration::from_millis(300);
@@ -28,6 +28,8 @@ type Tls = StreamOwned<ClientConnection, TcpStream>;
 pub struct Identity {
     address: SocketAddr,
     config: Arc<ClientConfig>,
+    /// For a connection to be made, and for each silence after that.
+    limit: Duration,
 }
 
 impl Identity {
@@ -41,18 +43,27 @@ impl Identity {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, key)?;
-        Ok(Identity { address, config: Arc::new(config) })
+        Ok(Identity { address, config: Arc::new(config), limit: LIMIT })
+    }
+
+    /// The same one at another API server of the cluster.
+    pub fn at(&self, address: SocketAddr) -> Identity {
+        Identity { address, ..self.clone() }
+    }
+
+    pub fn with_limit(self, limit: Duration) -> Identity {
+        Identity { limit, ..self }
     }
 
     pub fn client(&self) -> Client {
         Client { identity: self.clone(), connection: None }
     }
 
-    fn connect(&self, read_limit: Duration) -> Outcome<BufReader<Tls>> {
-        let tcp = TcpStream::connect_timeout(&self.address, READ_LIMIT)?;
+    fn connect(&self) -> Outcome<BufReader<Tls>> {
+        let tcp = TcpStream::connect_timeout(&self.address, self.limit)?;
         tcp.set_nodelay(true)?;
-        tcp.set_read_timeout(Some(read_limit))?;
-        tcp.set_write_timeout(Some(READ_LIMIT))?;
+        tcp.set_read_timeout(Some(self.limit))?;
+        tcp.set_write_timeout(Some(self.limit))?;
         let name = ServerName::from(self.address.ip());
         let tls = ClientConnection::new(Arc::clone(&self.config), name)?;
         Ok(BufReader::new(StreamOwned::new(tls, tcp)))
@@ -60,7 +71,7 @@ impl Identity {
 
     /// Opens a watch: `path` with its query.
     pub fn watch(&self, path: &str) -> Outcome<Watch> {
-        let mut connection = self.connect(READ_LIMIT)?;
+        let mut connection = self.connect()?;
         send(&mut connection, "GET", path, "", &[])?;
         let head = Head::read(&mut connection)?;
         if head.status != 200 {
@@ -121,7 +132,7 @@ impl Client {
     fn request(&mut self, method: &str, path: &str, content_type: &str, body: &[u8]) -> Outcome<Response> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.identity.connect(READ_LIMIT)?,
+            None => self.identity.connect()?,
         };
         send(&mut connection, method, path, content_type, body)?;
         let head = Head::read(&mut connection)?;

@@ -7,8 +7,11 @@ mod bench;
 mod control_plane;
 mod etcd;
 mod failure;
+mod ha;
+mod host;
 mod http;
 mod node;
+mod options;
 mod pki;
 mod process;
 mod steps;
@@ -18,76 +21,31 @@ mod wait;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use crate::bench::Bench;
 use crate::etcd::Programs;
 use crate::failure::{During, Outcome, fail};
-
-const USAGE: &str = "\
-kubernetes [options]
-  --peers DIR      Go's etcd-3.7 and kubernetes programs            (.peers)
-  --etcd PATH      the etcd under test                              (needed, but with --reference)
-  --etcdctl PATH   its etcdctl                                      (needed, but with --reference)
-  --out DIR        folder for transcripts, logs and data            (target/kubernetes/run)
-  --reference      run on Go's etcd only
-  --alone          run on the etcd under test only
-  --kills N        times that etcd is killed under writes           (10)
-  --soak MINUTES   more writes and kills, so long that every cache is compared (none; 8 is enough)";
+use crate::options::{Options, Script, USAGE};
+use crate::transcript::Transcript;
 
 /// Lines of a log that are shown when a run fails.
 const LOG_TAIL_LINES: usize = 12;
 
-struct Options {
-    peers: PathBuf,
-    etcd: Option<PathBuf>,
-    etcdctl: Option<PathBuf>,
-    out: PathBuf,
-    on_reference: bool,
-    on_ours: bool,
-    kill_rounds: usize,
-    soak: Option<Duration>,
-}
-
-impl Options {
-    fn parse(mut arguments: impl Iterator<Item = String>) -> Outcome<Options> {
-        let mut options = Options {
-            peers: PathBuf::from(".peers"),
-            etcd: None,
-            etcdctl: None,
-            out: PathBuf::from("target/kubernetes/run"),
-            on_reference: true,
-            on_ours: true,
-            kill_rounds: 10,
-            soak: None,
-        };
-        while let Some(flag) = arguments.next() {
-            let mut value = || match arguments.next() {
-                Some(value) => Ok(value),
-                None => fail(format!("{flag} needs a value\n{USAGE}")),
-            };
-            match flag.as_str() {
-                "--peers" => options.peers = value()?.into(),
-                "--etcd" => options.etcd = Some(value()?.into()),
-                "--etcdctl" => options.etcdctl = Some(value()?.into()),
-                "--out" => options.out = value()?.into(),
-                "--kills" => options.kill_rounds = value()?.parse().during("--kills")?,
-                "--soak" => {
-                    let minutes: u64 = value()?.parse().during("--soak")?;
-                    options.soak = Some(Duration::from_secs(60 * minutes));
-                }
-                "--reference" => options.on_ours = false,
-                "--help" => return fail(USAGE),
-                "--alone" => options.on_reference = false,
-                _ => return fail(format!("unknown option {flag:?}\n{USAGE}")),
-            }
-        }
-        Ok(options)
-    }
+/// What one run leaves for the comparison.
+#[derive(Default)]
+struct Record {
+    lines: Vec<String>,
+    gaps: Vec<ha::Gap>,
 }
 
 fn main() -> ExitCode {
-    match Options::parse(std::env::args().skip(1)).and_then(|options| both(&options)) {
+    let mut arguments = std::env::args().skip(1).peekable();
+    let inside = arguments.next_if(|first| first == ha::network::INSIDE).is_some();
+    let done = Options::parse(arguments).and_then(|options| match options.script {
+        Script::HighAvailability(_) if !inside => ha::network::enter(),
+        _ => both(&options),
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("kubernetes: {error}");
@@ -104,11 +62,14 @@ fn both(options: &Options) -> Outcome {
         etcd: program(&go, "etcd")?,
         etcdctl: program(&go, "etcdctl")?,
         reference_etcdctl: program(&go, "etcdctl")?,
+        etcdutl: program(&go, "etcdutl")?,
     };
-    let mut lines = None;
+    let mut reference_record = None;
     if options.on_reference {
         println!("on Go's etcd");
-        lines = Some(once("reference", options, &kubernetes, &reference)?);
+        let (record, done) = once("reference", options, &kubernetes, &reference)?;
+        done?;
+        reference_record = Some(record);
     }
     if !options.on_ours {
         return Ok(());
@@ -116,15 +77,23 @@ fn both(options: &Options) -> Outcome {
     let (Some(etcd), Some(etcdctl)) = (&options.etcd, &options.etcdctl) else {
         return fail(format!("--etcd and --etcdctl say what is tested\n{USAGE}"));
     };
+    let etcdutl = options.etcdutl.as_ref().unwrap_or(&reference.etcdutl);
     let ours = Programs {
         etcd: fs::canonicalize(etcd).during(etcd.display())?,
         etcdctl: fs::canonicalize(etcdctl).during(etcdctl.display())?,
         reference_etcdctl: reference.etcdctl,
+        etcdutl: fs::canonicalize(etcdutl).during(etcdutl.display())?,
     };
     println!("on our etcd");
-    let our_lines = once("ours", options, &kubernetes, &ours)?;
-    let Some(lines) = lines else { return Ok(()) };
-    let differences = transcript::differences(&lines, &our_lines);
+    let (our_record, done) = once("ours", options, &kubernetes, &ours)?;
+    let Some(reference_record) = reference_record else { return done };
+    if !reference_record.gaps.is_empty() {
+        let table = ha::side_by_side(&reference_record.gaps, &our_record.gaps);
+        fs::write(options.out.join("gaps.txt"), format!("{table}\n"))?;
+        println!("{table}");
+    }
+    done?;
+    let differences = transcript::differences(&reference_record.lines, &our_record.lines);
     if !differences.is_empty() {
         return fail(format!("the transcripts differ\n{}", differences.join("\n")));
     }
@@ -137,36 +106,72 @@ fn program(folder: &Path, name: &str) -> Outcome<PathBuf> {
     fs::canonicalize(&path).during(format!("{} (made by cargo xtask peers)", path.display()))
 }
 
-/// One run; the lines that are compared.
-fn once(name: &str, options: &Options, kubernetes: &Path, programs: &Programs) -> Outcome<Vec<String>> {
+/// One run of the script on one etcd: what it recorded, and whether all of it held.
+fn once(name: &str, options: &Options, kubernetes: &Path, programs: &Programs) -> Outcome<(Record, Outcome)> {
     let folder = &options.out.join(name);
     if folder.exists() {
         fs::remove_dir_all(folder).during(folder.display())?;
     }
     fs::create_dir_all(folder).during(folder.display())?;
     let folder = fs::canonicalize(folder)?;
-    let mut bench = Bench::create(&folder, kubernetes, programs)?;
-    println!("  transcript: {}", bench.transcript.path.display());
-    let done = steps::all(&mut bench, options.kill_rounds, options.soak);
-    if let Err(error) = &done {
-        bench.transcript.check(&format!("the run stopped: {error}"), false);
-    }
-    let finished = bench.transcript.finish();
-    let lines = bench.transcript.compared();
-    // Ends all processes before anything else is said.
-    drop(bench);
+    println!("  transcript: {}", folder.join("transcript.txt").display());
+    let mut record = Record::default();
+    let done = match options.script {
+        Script::Single { kill_rounds, soak } => {
+            let mut bench = Bench::create(&folder, kubernetes, programs)?;
+            let done = steps::all(&mut bench, kill_rounds, soak);
+            finish(&mut bench.transcript, done, &mut record)
+            // All processes end here, before anything else is said.
+        }
+        Script::HighAvailability(depth) => {
+            let mut run = ha::Run::create(&folder, kubernetes, programs)?;
+            let done = run.all(&ha::Plan::new(depth));
+            record.gaps = run.gaps();
+            finish(run.transcript(), done, &mut record)
+        }
+    };
     if wait::interrupted() {
         return fail("interrupted");
     }
-    if finished.is_err() || done.is_err() {
-        show_logs(&folder.join("logs"));
-    } else {
-        let _ = fs::remove_dir_all(folder.join("etcd"));
+    match &done {
+        Ok(()) => remove_data(&folder),
+        Err(_) => show_logs(&folder),
     }
-    done.and(finished).map(|()| lines)
+    Ok((record, done))
+}
+
+fn finish(transcript: &mut Transcript, done: Outcome, record: &mut Record) -> Outcome {
+    if let Err(error) = &done {
+        transcript.check(&format!("the run stopped: {error}"), false);
+    }
+    let finished = transcript.finish();
+    record.lines = transcript.compared();
+    done.and(finished)
+}
+
+/// The folder of the run, or of each of its masters.
+fn machines(folder: &Path) -> Vec<PathBuf> {
+    let inside = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut all: Vec<PathBuf> = inside.filter(|path| path.join("logs").is_dir()).collect();
+    all.sort();
+    if all.is_empty() { vec![folder.to_owned()] } else { all }
+}
+
+fn remove_data(folder: &Path) {
+    for machine in machines(folder) {
+        for data in ["etcd", "etcd-restored"] {
+            let _ = fs::remove_dir_all(machine.join(data));
+        }
+    }
 }
 
 fn show_logs(folder: &Path) {
+    for machine in machines(folder) {
+        show_logs_of(&machine.join("logs"));
+    }
+}
+
+fn show_logs_of(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();

@@ -3,15 +3,15 @@
 //! A node registers itself, keeps its lease fresh, calls every pod that is bound to it running, and confirms
 //! the end of those that shall go. It does so with a node's own certificate and rights.
 
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::control_plane::ControlPlane;
 use crate::failure::{During, Outcome, fail};
 use crate::http::{Client, Identity, Next};
 use crate::pki::Pki;
@@ -19,31 +19,47 @@ use crate::pki::Pki;
 /// A kubelet renews its lease of 40 s every 10 s.
 const LEASE_RENEWAL: Duration = Duration::from_secs(10);
 
+/// Longest silence that a node bears before it tries the next server: well below the 40 s of its lease.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+
 /// Pause before a failed node tries again.
 const RETRY: Duration = Duration::from_millis(250);
 
 /// Some nodes, each with its thread. Dropping them ends the threads, not the objects.
 pub struct Nodes {
     stop: Arc<AtomicBool>,
+    servers: Arc<Mutex<Vec<SocketAddr>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Nodes {
-    pub fn start(count: usize, pki: &Pki, control_plane: &ControlPlane) -> Outcome<Nodes> {
-        let stop = Arc::new(AtomicBool::new(false));
+    /// Nodes that go to the next of `servers` whenever one fails them, as they would behind a balancer.
+    pub fn start(count: usize, pki: &Pki, servers: &[SocketAddr]) -> Outcome<Nodes> {
+        let Some(first) = servers.first() else { return fail("nodes need an API server") };
+        let (stop, all) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(servers.to_vec())));
         let mut threads = Vec::new();
         for index in 0..count {
             let name = format!("node-{index}");
             if !pki.path(&format!("{name}.crt")).is_file() {
                 pki.client(&name, &format!("system:node:{name}"), Some("system:nodes"))?;
             }
-            let identity = identity(pki, &name, control_plane)?;
-            let node =
-                Node { index, name, identity, stop: Arc::clone(&stop), started_count: AtomicU32::new(0) };
+            let node = Node {
+                index,
+                identity: identity(pki, &name, *first)?,
+                name,
+                servers: Arc::clone(&all),
+                stop: Arc::clone(&stop),
+                started_count: AtomicU32::new(0),
+            };
             let thread = std::thread::Builder::new().name(node.name.clone());
             threads.push(thread.spawn(move || node.live()).during("start a thread")?);
         }
-        Ok(Nodes { stop, threads })
+        Ok(Nodes { stop, servers: all, threads })
+    }
+
+    /// Other servers from now on, for those nodes that have to look for one.
+    pub fn change_servers(&self, servers: &[SocketAddr]) {
+        servers.clone_into(&mut lock(&self.servers));
     }
 }
 
@@ -56,16 +72,18 @@ impl Drop for Nodes {
     }
 }
 
-fn identity(pki: &Pki, name: &str, control_plane: &ControlPlane) -> Outcome<Identity> {
+fn identity(pki: &Pki, name: &str, server: SocketAddr) -> Outcome<Identity> {
     let file = |extension: &str| pki.path(&format!("{name}.{extension}"));
     let ca = pki.path("ca.crt");
-    Identity::load(control_plane.address, Path::new(&ca), &file("crt"), &file("key"))
+    let identity = Identity::load(server, Path::new(&ca), &file("crt"), &file("key"))?;
+    Ok(identity.with_limit(REQUEST_LIMIT))
 }
 
 struct Node {
     index: usize,
     name: String,
     identity: Identity,
+    servers: Arc<Mutex<Vec<SocketAddr>>>,
     stop: Arc<AtomicBool>,
     /// Pods started so far: each gets the next address.
     started_count: AtomicU32,
@@ -73,16 +91,21 @@ struct Node {
 
 impl Node {
     fn live(&self) {
+        // They begin at different servers.
+        let mut server = self.index;
         while !self.stop.load(Ordering::Relaxed) {
             // Whatever fails (etcd is killed under us, a watch expires) is tried again from its start.
-            if self.register_and_serve().is_err() {
+            let all = lock(&self.servers).clone();
+            let identity = self.identity.at(all[server % all.len()]);
+            if self.register_and_serve(&identity).is_err() {
                 std::thread::sleep(RETRY);
+                server += 1;
             }
         }
     }
 
-    fn register_and_serve(&self) -> Outcome {
-        let mut client = self.identity.client();
+    fn register_and_serve(&self, identity: &Identity) -> Outcome {
+        let mut client = identity.client();
         self.register(&mut client)?;
         let mut renewed = Instant::now();
         self.renew_lease(&mut client)?;
@@ -92,7 +115,7 @@ impl Node {
             self.serve_pod(&mut client, pod)?;
         }
         let version = list["metadata"]["resourceVersion"].as_str().unwrap_or("0").to_owned();
-        let mut watch = self.identity.watch(&format!("{pods}&watch=1&resourceVersion={version}"))?;
+        let mut watch = identity.watch(&format!("{pods}&watch=1&resourceVersion={version}"))?;
         while !self.stop.load(Ordering::Relaxed) {
             if renewed.elapsed() > LEASE_RENEWAL {
                 self.renew_lease(&mut client)?;
@@ -119,7 +142,13 @@ impl Node {
         });
         let answer = client.post("/api/v1/nodes", &node)?;
         // Compat: 409 is the API server's "exists already".
-        if answer.status != 409 {
+        if answer.status == 409 {
+            let path = format!("/api/v1/nodes/{}", self.name);
+            // A kubelet that comes back tells nothing new when it was not missed.
+            if is_ready(&client.get(&path)?.must("get a node")?) {
+                return Ok(());
+            }
+        } else {
             answer.must("register a node")?;
         }
         let now = now("%Y-%m-%dT%H:%M:%SZ");
@@ -208,6 +237,15 @@ impl Node {
             "conditions": conditions, "containerStatuses": containers,
         }})
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_ready(node: &Value) -> bool {
+    let conditions = node["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|one| one["type"] == "Ready" && one["status"] == "True")
 }
 
 fn now(format: &str) -> String {

@@ -6,6 +6,7 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -13,11 +14,9 @@ use rcgen::{
 };
 
 use crate::failure::{During, Outcome};
+use crate::host::Host;
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
-
-/// Name of the machine in etcd's certificates.
-pub const NODE_NAME: &str = "master";
 
 /// Which side of TLS a certificate is good for.
 #[derive(Clone, Copy, PartialEq)]
@@ -28,47 +27,62 @@ enum Use {
     Both,
 }
 
+/// What all control planes of one cluster share: kubeadm copies these from the first to the others.
+pub struct Authorities {
+    kubernetes: Authority,
+    etcd: Authority,
+    service_account: KeyPair,
+}
+
+impl Authorities {
+    pub fn create() -> Outcome<Arc<Authorities>> {
+        let [kubernetes, etcd] = [authority("kubernetes")?, authority("etcd-ca")?];
+        Ok(Arc::new(Authorities { kubernetes, etcd, service_account: key()? }))
+    }
+}
+
+/// The folder of one control plane.
 pub struct Pki {
     folder: PathBuf,
-    ca: Authority,
+    authorities: Arc<Authorities>,
 }
 
 impl Pki {
     /// Makes everything that does not depend on the nodes.
-    pub fn create(folder: &Path) -> Outcome<Pki> {
+    pub fn create(folder: &Path, authorities: &Arc<Authorities>, host: &Host) -> Outcome<Pki> {
         fs::create_dir_all(folder.join("etcd")).during("create the folder of certificates")?;
-        let ca = authority("kubernetes")?;
-        let pki = Pki { folder: folder.to_owned(), ca };
-        pki.write_authority("ca", &pki.ca)?;
-        let etcd_ca = authority("etcd-ca")?;
-        pki.write_authority("etcd/ca", &etcd_ca)?;
+        let pki = Pki { folder: folder.to_owned(), authorities: Arc::clone(authorities) };
+        let (ca, etcd_ca) = (&authorities.kubernetes, &authorities.etcd);
+        pki.write_authority("ca", ca)?;
+        pki.write_authority("etcd/ca", etcd_ca)?;
 
-        let loopback = ["localhost", "127.0.0.1", "::1"];
-        let member = [&[NODE_NAME], &loopback[..]].concat();
-        pki.issue("etcd/server", &etcd_ca, NODE_NAME, None, Use::Both, &member)?;
-        pki.issue("etcd/peer", &etcd_ca, NODE_NAME, None, Use::Both, &member)?;
+        let (name, address) = (host.name.as_str(), host.address.to_string());
+        let mut here = vec!["localhost", "127.0.0.1", "::1"];
+        if !host.is_loopback() {
+            here.push(&address);
+        }
+        let member = [&[name], &here[..]].concat();
+        pki.issue("etcd/server", etcd_ca, name, None, Use::Both, &member)?;
+        pki.issue("etcd/peer", etcd_ca, name, None, Use::Both, &member)?;
         let probe = "kube-etcd-healthcheck-client";
-        pki.issue("etcd/healthcheck-client", &etcd_ca, probe, None, Use::Client, &[])?;
+        pki.issue("etcd/healthcheck-client", etcd_ca, probe, None, Use::Client, &[])?;
         let apiserver = "kube-apiserver-etcd-client";
-        pki.issue("apiserver-etcd-client", &etcd_ca, apiserver, None, Use::Client, &[])?;
+        pki.issue("apiserver-etcd-client", etcd_ca, apiserver, None, Use::Client, &[])?;
 
-        let names =
-            [&["kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.0.0.1"], &loopback[..]]
-                .concat();
-        pki.issue("apiserver", &pki.ca, "kube-apiserver", None, Use::Server, &names)?;
+        let service = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.0.0.1"];
+        pki.issue("apiserver", ca, "kube-apiserver", None, Use::Server, &[&service, &here[..]].concat())?;
         pki.client("admin", "kubernetes-admin", Some("system:masters"))?;
         pki.client("controller-manager", "system:kube-controller-manager", None)?;
         pki.client("scheduler", "system:kube-scheduler", None)?;
 
-        let service_account = key()?;
-        fs::write(folder.join("sa.key"), service_account.serialize_pem())?;
-        fs::write(folder.join("sa.pub"), service_account.public_key_pem())?;
+        fs::write(folder.join("sa.key"), authorities.service_account.serialize_pem())?;
+        fs::write(folder.join("sa.pub"), authorities.service_account.public_key_pem())?;
         Ok(pki)
     }
 
     /// A client certificate of the API server's authority.
     pub fn client(&self, file: &str, common_name: &str, organization: Option<&str>) -> Outcome {
-        self.issue(file, &self.ca, common_name, organization, Use::Client, &[])
+        self.issue(file, &self.authorities.kubernetes, common_name, organization, Use::Client, &[])
     }
 
     pub fn path(&self, file: &str) -> PathBuf {

@@ -44,6 +44,15 @@ impl Process {
         }
     }
 
+    /// The text of its exit status once it has ended by itself.
+    pub fn ended(&mut self) -> Result<String, String> {
+        match self.child.try_wait() {
+            Ok(Some(status)) => Ok(status.to_string()),
+            Ok(None) => Err(format!("{} still runs", self.name)),
+            Err(error) => Err(format!("{}: {error}", self.name)),
+        }
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }

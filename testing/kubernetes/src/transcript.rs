@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use crate::failure::{During, Outcome, fail};
@@ -15,7 +15,6 @@ use crate::failure::{During, Outcome, fail};
 pub const REMARK: &str = "~ ";
 
 pub struct Transcript {
-    pub path: PathBuf,
     file: File,
     lines: Vec<String>,
     started: Instant,
@@ -29,7 +28,6 @@ impl Transcript {
     pub fn create(path: &Path) -> Outcome<Transcript> {
         let now = Instant::now();
         Ok(Transcript {
-            path: path.to_owned(),
             file: File::create(path).during(path.display())?,
             lines: Vec::new(),
             started: now,

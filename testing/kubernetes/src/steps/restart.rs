@@ -97,22 +97,9 @@ pub fn logs(bench: &mut Bench) -> Outcome {
     Ok(())
 }
 
-/// Lines of the API server's log that must not be there.
+/// What the API server found wrong, with a remark on how often it looked.
 fn log_problems(bench: &mut Bench) -> Outcome<String> {
-    let plane = bench.control_plane()?;
-    let checks = plane.metric("apiserver_storage_consistency_checks_total", &[])?;
-    let failed = plane.metric("apiserver_storage_consistency_checks_total", &["status=\"failure\""])?;
-    let log = plane.log()?;
-    bench
-        .transcript
-        .remark(&format!("the API server compared its caches with etcd {checks} times, {failed} differed"));
-    let bad = |line: &&str| {
-        let line = line.to_lowercase();
-        line.contains("inconsisten") && line.contains("cache") || line.starts_with("panic:")
-    };
-    let mut problems: Vec<String> = log.lines().filter(bad).map(str::to_owned).collect();
-    if failed > 0.0 {
-        problems.push(format!("{failed} consistency checks failed"));
-    }
-    Ok(problems.join("\n"))
+    let report = bench.control_plane()?.consistency()?;
+    bench.transcript.remark(&report.summary);
+    Ok(report.problems.join("\n"))
 }

@@ -32,16 +32,11 @@ pub fn soak(bench: &mut Bench, length: Duration) -> Outcome {
         done
     });
     done?;
-    let plane = bench.control_plane()?;
-    const CHECKS: &str = "apiserver_storage_consistency_checks_total";
-    let [good, bad, undone] = ["success", "failure", "error"]
-        .map(|status| plane.metric(CHECKS, &[&format!("status=\"{status}\"")]).unwrap_or(-1.0));
+    let report = bench.control_plane()?.consistency()?;
     let written = written.load(Ordering::Relaxed);
-    bench.transcript.remark(&format!(
-        "{written} writes; caches compared with etcd: {good} equal, {bad} differing, {undone} not done"
-    ));
-    bench.transcript.check("the API server compared its caches with etcd", good > 0.0);
-    bench.transcript.check("and found no difference", bad == 0.0);
+    bench.transcript.remark(&format!("{written} writes; {}", report.summary));
+    bench.transcript.check("the API server compared its caches with etcd", report.equal > 0.0);
+    bench.transcript.check_equal("and found no difference", &report.problems.join("\n"), "");
     Ok(())
 }
 

@@ -1,0 +1,59 @@
+//! A machine of the bench: this one, or a network namespace that plays one.
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::failure::{During, Outcome};
+
+/// Where programs run, and the address under which others find them.
+#[derive(Clone)]
+pub struct Host {
+    /// Node name of kubeadm: in certificates, as etcd's `--name`, in the names of logs.
+    pub name: String,
+    pub address: IpAddr,
+    /// File that stands for its network, unless that is ours.
+    network: Option<PathBuf>,
+}
+
+impl Host {
+    /// This machine, seen over loopback alone.
+    pub fn loopback(name: &str) -> Host {
+        Host { name: name.to_owned(), address: Ipv4Addr::LOCALHOST.into(), network: None }
+    }
+
+    /// A machine with a network of its own.
+    pub fn with_network(name: &str, address: Ipv4Addr, network: PathBuf) -> Host {
+        Host { name: name.to_owned(), address: address.into(), network: Some(network) }
+    }
+
+    /// Whether the host shares our network, and with it the ports.
+    pub fn is_loopback(&self) -> bool {
+        self.network.is_none()
+    }
+
+    /// A command that runs there. It replaces what leads to it, so its id is the program's.
+    pub fn command(&self, program: &Path) -> Command {
+        let Some(network) = &self.network else { return Command::new(program) };
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", network.display())).arg("--").arg(program);
+        command
+    }
+
+    /// The usual ports where the network is its own, else some that were free a moment ago.
+    pub fn ports<const N: usize>(&self, usual: [u16; N]) -> Outcome<[u16; N]> {
+        if self.is_loopback() { free_ports() } else { Ok(usual) }
+    }
+}
+
+fn free_ports<const N: usize>() -> Outcome<[u16; N]> {
+    // All are held at once, so that they differ.
+    let mut held = Vec::new();
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind("127.0.0.1:0").during("find a free port")?;
+        *port = listener.local_addr()?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}
