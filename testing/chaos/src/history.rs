@@ -227,6 +227,7 @@ mod tests {
             member: 1,
             called: 5,
             finished: 9,
+            term: 2,
             call: Call::Put(put),
             outcome: Ended::Answered { revision: 2, answer: Answer::Put { prev: None } },
         }));

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::evidence::{Evidence, Sightings};
 use crate::finding::Finding;
-use crate::lease_bound::LeaseBounds;
+use crate::lease_bound::{LeaseBounds, Promise};
 use crate::model::{Effect, Model};
 use crate::operation::{Answer, Call, Event, LeaseId, Operation, Range, Revision, Step, Txn};
 use crate::real_time;
@@ -51,13 +51,15 @@ pub struct Verdict {
     pub replay: Replay,
     /// Effects that were tried: the cost of the search.
     pub tries: u64,
+    /// Leases with keys that ran out too early, excused by a new term.
+    pub early_leases: usize,
 }
 
 /// Checks all answers, those of leases too.
-pub fn check(operations: &[Operation], evidence: &Evidence) -> Verdict {
+pub fn check(operations: &[Operation], evidence: &Evidence, promise: Promise) -> Verdict {
     let sightings = Sightings::of(operations, evidence);
     let mut findings = real_time::check(operations, &sightings);
-    let timeline = match Timeline::of(operations, evidence, sightings) {
+    let timeline = match Timeline::of(operations, evidence, sightings, promise) {
         Ok(timeline) => timeline,
         Err(finding) => {
             findings.push(finding);
@@ -76,11 +78,16 @@ pub fn check(operations: &[Operation], evidence: &Evidence) -> Verdict {
         tries: 0,
     };
     walk.run();
+    let mut early_leases = 0;
     let mut replay = Replay { explained: walk.model.revision, revisions: BTreeMap::new() };
     for (revision, (source, events)) in walk.replay {
         let writer = match source {
             Source::Operation(index) => Writer::Operation(operations[index].id),
-            Source::Expiry(lease) => Writer::Expiry(lease),
+            Source::Expiry(lease) => {
+                let seen = timeline.sightings.first_of(revision).unwrap_or(0);
+                early_leases += usize::from(timeline.leases.is_early(lease, seen));
+                Writer::Expiry(lease)
+            }
         };
         replay.revisions.insert(revision, (writer, events));
     }
@@ -89,7 +96,7 @@ pub fn check(operations: &[Operation], evidence: &Evidence) -> Verdict {
             replay.revisions.insert(revision, (Writer::Unexplained, told.clone()));
         }
     }
-    Verdict { findings: walk.findings, replay, tries: walk.tries }
+    Verdict { findings: walk.findings, replay, tries: walk.tries, early_leases }
 }
 
 /// Operations by what they tell.
@@ -113,9 +120,10 @@ impl<'a> Timeline<'a> {
         operations: &'a [Operation],
         evidence: &'a Evidence,
         sightings: Sightings,
+        promise: Promise,
     ) -> Result<Timeline<'a>, Finding> {
         let last = sightings.last().max(evidence.last());
-        let leases = LeaseBounds::of(operations);
+        let leases = LeaseBounds::of(operations, promise);
         let (mut writers, mut states) = (BTreeMap::new(), BTreeMap::<Revision, Vec<usize>>::new());
         let (mut revokes, mut unknown) = (BTreeMap::<Revision, Vec<usize>>::new(), Vec::new());
         for (index, operation) in operations.iter().enumerate() {

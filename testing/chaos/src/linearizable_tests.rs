@@ -8,7 +8,7 @@ use crate::synthetic::{LARGE, Shape, Synthetic, TINY};
 
 /// Of histories that nobody watched.
 fn is_fine(operations: &[Operation]) -> bool {
-    check(operations, &Evidence::default()).findings.is_empty()
+    check(operations, &Evidence::default(), Promise::Always).findings.is_empty()
 }
 
 /// Histories of one key, `a`.
@@ -18,7 +18,7 @@ struct ByHand(Vec<Operation>);
 impl ByHand {
     fn add(mut self, called: u64, finished: u64, call: Call, outcome: Outcome) -> ByHand {
         let id = self.0.len() as u64 + 1;
-        self.0.push(Operation { id, client: id as u32, member: 0, called, finished, call, outcome });
+        self.0.push(Operation { id, client: id as u32, member: 0, called, finished, term: 0, call, outcome });
         self
     }
 
@@ -78,7 +78,7 @@ fn calls_at_the_same_time_may_come_in_any_order() {
 #[test]
 fn a_stale_read_is_found() {
     let history = ByHand::default().put(0, 1, "x", 2).put(2, 3, "y", 3).read(4, 5, kv("x", 2, 1), 2);
-    let findings = check(&history.0, &Evidence::default()).findings;
+    let findings = check(&history.0, &Evidence::default(), Promise::Always).findings;
     assert_eq!((findings.len(), findings[0].property, &findings[0].operations), (1, "real time", &vec![3]));
     // The same read is right if it began before the second write had ended.
     assert!(is_fine(&ByHand::default().put(0, 1, "x", 2).put(2, 4, "y", 3).read(4, 5, kv("x", 2, 1), 2).0));
@@ -91,7 +91,7 @@ fn a_stale_read_is_found() {
 #[test]
 fn a_stale_value_under_a_new_revision_is_found() {
     let history = ByHand::default().put(0, 1, "x", 2).put(2, 3, "y", 3).read(4, 5, kv("x", 2, 1), 3);
-    let findings = check(&history.0, &Evidence::default()).findings;
+    let findings = check(&history.0, &Evidence::default(), Promise::Always).findings;
     assert_eq!((findings.len(), &findings[0].operations, findings[0].revision), (1, &vec![3], Some(3)));
 }
 
@@ -300,7 +300,7 @@ fn the_walk_agrees_with_a_search_through_all_orders() {
             continue;
         }
         let expected = BruteForce::explains(&operations);
-        let verdict = check(&operations, &Evidence::default());
+        let verdict = check(&operations, &Evidence::default(), Promise::Always);
         let lines = operations.iter().map(|operation| format!("{operation:?}\n")).collect::<String>();
         assert_eq!(verdict.findings.is_empty(), expected, "seed {seed}: {:?}\n{lines}", verdict.findings);
         if expected { right += 1 } else { wrong += 1 }
@@ -314,7 +314,7 @@ fn right_histories_are_accepted_with_and_without_watchers() {
         let history = Synthetic::generate(seed, LARGE);
         let watch = history.watch(1, 3);
         let evidence = Evidence::of([&watch[..]]);
-        let verdict = check(&history.operations, &evidence);
+        let verdict = check(&history.operations, &evidence, Promise::Always);
         assert_eq!(verdict.findings, [], "seed {seed}");
         assert_eq!(verdict.replay.revisions.len(), history.revisions.len(), "seed {seed}");
         for ((_, expected), (_, events)) in history.revisions.iter().zip(verdict.replay.revisions.values()) {
@@ -343,7 +343,7 @@ fn one_lie_in_a_large_history_is_found() {
             continue;
         }
         told[kind] += 1;
-        let findings = check(&operations, &evidence).findings;
+        let findings = check(&operations, &evidence, Promise::Always).findings;
         assert!(!findings.is_empty(), "seed {seed}: lie {kind} about {:?}", operations[victim]);
     }
     assert!(told.iter().all(|count| *count > 20), "{told:?}");

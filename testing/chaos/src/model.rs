@@ -31,6 +31,7 @@ impl Model {
         Model { revision: 1, keys: BTreeMap::new(), ended: BTreeSet::new() }
     }
 
+    #[cfg(test)]
     pub fn key(&self, key: &str) -> Option<&KeyValue> {
         self.keys.get(key)
     }

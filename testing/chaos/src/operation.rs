@@ -243,6 +243,9 @@ pub struct Operation {
     pub member: usize,
     pub called: Micros,
     pub finished: Micros,
+    /// The answer's Raft term; 0 without one.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub term: u64,
     pub call: Call,
     pub outcome: Outcome,
 }

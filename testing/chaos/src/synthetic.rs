@@ -87,8 +87,16 @@ fn plans(rng: &mut Rng, shape: Shape) -> Vec<Plan> {
         // What nobody heard the end of may take effect much later.
         let late = if is_unknown && rng.chance(300) { rng.below(20) } else { 0 };
         let unknown = Outcome::Unknown { why: "deadline".into() };
-        let operation =
-            Operation { id, client: client as u32, member: 0, called, finished, call, outcome: unknown };
+        let operation = Operation {
+            id,
+            client: client as u32,
+            member: 0,
+            called,
+            finished,
+            term: 0,
+            call,
+            outcome: unknown,
+        };
         Plan { effect: effect + late, operation, takes_effect: !is_unknown || rng.chance(600) }
     });
     let mut plans: Vec<Plan> = plans.collect();

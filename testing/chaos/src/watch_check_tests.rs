@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::evidence::Evidence;
+use crate::lease_bound::Promise;
 use crate::linearizable;
 use crate::synthetic::{LARGE, Synthetic};
 
@@ -15,7 +16,7 @@ fn case(seed: u64) -> Case {
     let history = Synthetic::generate(seed, LARGE);
     let records = history.watch(2, 3);
     let evidence = Evidence::of([&records[..]]);
-    let verdict = linearizable::check(&history.operations, &evidence);
+    let verdict = linearizable::check(&history.operations, &evidence, Promise::Always);
     assert_eq!(verdict.findings, [], "seed {seed}");
     Case { operations: history.operations, replay: verdict.replay, records }
 }
