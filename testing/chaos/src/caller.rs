@@ -9,6 +9,7 @@ use proto::etcdserverpb::lease_client::LeaseClient;
 use proto::etcdserverpb::{
     CompactionRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, ResponseHeader,
 };
+use tokio::time::error::Elapsed;
 use tonic::{Code, Request, Status};
 
 use crate::cluster::Cluster;
@@ -16,11 +17,14 @@ use crate::failure::Outcome as Done;
 use crate::history::{Record, Recorder};
 use crate::liar::Liar;
 use crate::operation::{Answer, Call, Operation, Outcome};
-use crate::probe::Probe;
+use crate::probe::{Message, Probe};
 use crate::wire;
 
 /// Connections are made anew at most this often after calls that found none.
 const REDIAL_PAUSE: Duration = Duration::from_millis(200);
+/// How long a call may wait for a connection: members that are down shall not hold up the load.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+const NEVER_SENT: &str = "never sent";
 
 pub struct Caller {
     id: u32,
@@ -53,16 +57,16 @@ impl Caller {
         };
         let id = self.recorder.next_operation();
         let called = self.recorder.now();
-        let (probe, taken) = Probe::new(client.transport());
+        let (probe, message) = Probe::new(client.transport());
         let sent = self.liar.changes_call(&call);
-        let reply = tokio::time::timeout(limit, send(probe, sent.as_ref().unwrap_or(&call), limit)).await;
+        let reply = within(limit, send(probe, sent.as_ref().unwrap_or(&call), limit), &message).await;
         let mut term = 0;
         let mut outcome = match reply {
             Ok(Ok((header, answer))) => {
                 term = header.as_ref().map_or(0, |header| header.raft_term);
                 Outcome::Answered { revision: wire::revision(header.as_ref()), answer }
             }
-            _ if !taken.get() => Outcome::Refused { why: "never sent".to_owned() },
+            _ if message.withdraw() => Outcome::Refused { why: NEVER_SENT.to_owned() },
             Ok(Err(status)) if is_refusal(&status) => Outcome::Refused { why: status.message().to_owned() },
             Ok(Err(status)) => Outcome::Unknown { why: format!("{:?}: {}", status.code(), status.message()) },
             Err(_) => Outcome::Unknown { why: "no answer in time".to_owned() },
@@ -73,12 +77,26 @@ impl Caller {
         let operation =
             Operation { id, client, member, called, finished, term, call, outcome: outcome.clone() };
         self.recorder.note(Record::Operation(operation));
-        if !matches!(outcome, Outcome::Answered { .. }) && !taken.get() {
+        if matches!(&outcome, Outcome::Refused { why } if why == NEVER_SENT) {
             // The connection's own pauses grow; a new one begins at once.
             self.clients[member] = None;
             tokio::time::sleep(REDIAL_PAUSE).await;
         }
         Ok(outcome)
+    }
+}
+
+/// Waits for the reply, for as long as the call may take.
+async fn within(
+    limit: Duration,
+    reply: impl Future<Output = Reply>,
+    message: &Message,
+) -> Result<Reply, Elapsed> {
+    tokio::pin!(reply);
+    match tokio::time::timeout(CONNECT_LIMIT, &mut reply).await {
+        Err(elapsed) if message.withdraw() => Err(elapsed),
+        Err(_) => tokio::time::timeout(limit.saturating_sub(CONNECT_LIMIT), reply).await,
+        reply => reply,
     }
 }
 

@@ -19,8 +19,8 @@ use crate::slow_disk::{Disk, Library};
 
 /// Entries between two snapshots, and entries that are kept behind one: so few that a member that was away
 /// for some seconds needs a snapshot.
-const SNAPSHOT_COUNT: u32 = 300;
-const SNAPSHOT_CATCHUP_ENTRIES: u32 = 100;
+const SNAPSHOT_COUNT: u32 = 100;
+const SNAPSHOT_CATCHUP_ENTRIES: u32 = 50;
 /// How long one member may take to say how it is.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
 

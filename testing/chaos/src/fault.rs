@@ -23,7 +23,7 @@ use crate::slow_disk::Disk;
 /// A stopping member has so long to hand over and to end.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
 /// Revisions that pass while a member is away, so that the others have dropped the entries that it lacks.
-const FAR_REVISIONS: Revision = 900;
+const FAR_REVISIONS: Revision = 400;
 /// How long to wait for them at most.
 const FAR_LIMIT: Duration = Duration::from_secs(25);
 /// A member whose disk is full may take so long to find out and end.

@@ -57,6 +57,7 @@ use crate::episode::Plan;
 use crate::failure::{During, Outcome, fail};
 use crate::history::Record;
 use crate::lease_bound::Promise;
+use crate::liar::LIES;
 use crate::options::{Episode, Links, Options};
 
 /// What is left of a cluster's tasks is given so long to end.
@@ -192,6 +193,9 @@ fn repetition(options: &Options, episode: &Episode) -> String {
     );
     if options.with_tls {
         words += " --tls";
+    }
+    if let Some((name, _)) = LIES.iter().find(|(_, lie)| Some(*lie) == options.lie) {
+        words += &format!(" --lie {name}");
     }
     for flag in &options.flags {
         words += &format!(" --flag {flag}");

@@ -2,11 +2,12 @@
 //!
 //! A call may fail while it waits for a connection. Then it surely had no effect, and knowing that keeps
 //! histories of times without a member free of writes that might have happened. HTTP/2 sends a request's
-//! message as its body; until the body is asked for, no member can have seen the message.
+//! message as its body; until the body is asked for, no member can have seen the message. The connection
+//! runs by itself, so asking whether the message left also decides that it will not leave any more.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use client::Transport;
@@ -16,27 +17,40 @@ use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
+const WAITING: u8 = 0;
+const TAKEN: u8 = 1;
+const WITHDRAWN: u8 = 2;
+
 /// A transport for one call.
 #[derive(Clone)]
 pub struct Probe {
     inner: Transport,
-    taken: Arc<AtomicBool>,
+    message: Arc<AtomicU8>,
 }
 
-/// What tells afterwards.
+/// The message of that call.
 #[derive(Clone)]
-pub struct Taken(Arc<AtomicBool>);
+pub struct Message(Arc<AtomicU8>);
 
 impl Probe {
-    pub fn new(inner: Transport) -> (Probe, Taken) {
-        let taken = Arc::new(AtomicBool::new(false));
-        (Probe { inner, taken: Arc::clone(&taken) }, Taken(taken))
+    pub fn new(inner: Transport) -> (Probe, Message) {
+        let message = Arc::new(AtomicU8::new(WAITING));
+        (Probe { inner, message: Arc::clone(&message) }, Message(message))
     }
 }
 
-impl Taken {
-    pub fn get(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+impl Message {
+    /// Whether it never left; from now on it never will.
+    pub fn withdraw(&self) -> bool {
+        swap(&self.0, WITHDRAWN)
+    }
+}
+
+/// Whether the message is now what it was to become, and was not the other before.
+fn swap(message: &AtomicU8, to: u8) -> bool {
+    match message.compare_exchange(WAITING, to, Ordering::SeqCst, Ordering::SeqCst) {
+        Ok(_) => true,
+        Err(now) => now == to,
     }
 }
 
@@ -50,14 +64,14 @@ impl Service<Request<Body>> for Probe {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let taken = Arc::clone(&self.taken);
-        self.inner.call(request.map(|body| Body::new(Noticed { body, taken })))
+        let message = Arc::clone(&self.message);
+        self.inner.call(request.map(|body| Body::new(Noticed { body, message })))
     }
 }
 
 struct Noticed {
     body: Body,
-    taken: Arc<AtomicBool>,
+    message: Arc<AtomicU8>,
 }
 
 impl http_body::Body for Noticed {
@@ -68,7 +82,9 @@ impl http_body::Body for Noticed {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<bytes::Bytes>, Status>>> {
-        self.taken.store(true, Ordering::SeqCst);
+        if !swap(&self.message, TAKEN) {
+            return Poll::Ready(Some(Err(Status::cancelled("withdrawn before it left"))));
+        }
         Pin::new(&mut self.body).poll_frame(context)
     }
 
@@ -78,5 +94,20 @@ impl http_body::Body for Noticed {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_taken_or_withdrawn_and_never_both() {
+        let message = Message(Arc::new(AtomicU8::new(WAITING)));
+        assert!(swap(&message.0, TAKEN) && swap(&message.0, TAKEN), "a body has many frames");
+        assert!(!message.withdraw());
+        let message = Message(Arc::new(AtomicU8::new(WAITING)));
+        assert!(message.withdraw() && message.withdraw());
+        assert!(!swap(&message.0, TAKEN));
     }
 }

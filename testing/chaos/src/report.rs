@@ -79,8 +79,11 @@ fn shown(finding: &Finding, checked: &Checked) -> String {
 
 fn line(label: &str, operation: &Operation) -> String {
     let Operation { id, client, member, called, finished, call, outcome, .. } = operation;
+    // As the history holds them: fields that are not set are left out.
+    let json = |value: Result<String, _>| value.unwrap_or_else(|error: serde_json::Error| error.to_string());
+    let (call, outcome) = (json(serde_json::to_string(call)), json(serde_json::to_string(outcome)));
     format!(
-        "{label}: {id} by client {client} on member {member}, {called}..{finished} us: {call:?} -> {outcome:?}\n"
+        "{label}: {id} by client {client} on member {member}, {called}..{finished} us: {call} -> {outcome}\n"
     )
 }
 
