@@ -5,12 +5,20 @@ use crate::{Command, Failure};
 
 pub const COMMAND: Command = Command {
     name: "fuzz",
-    about: "bends inputs of every decoder [--seconds N] [--target T] [--seed S]",
+    about: "bends inputs of every decoder [--seconds N] [--target T] [--seed S] [--write-seeds DIR]",
     run: fuzz,
 };
 
 fn fuzz(arguments: &[String]) -> Result<(), Failure> {
-    let mut run = cargo(&["run", "--quiet", "--release", "--manifest-path", "testing/fuzz/Cargo.toml", "--"]);
+    let mut run = cargo(&[
+        "run",
+        "--quiet",
+        "--release",
+        "--manifest-path",
+        "testing/fuzz/Cargo.toml",
+        "--no-default-features",
+        "--",
+    ]);
     run.args(arguments);
     shell::run("fuzz", run.current_dir(root()))
 }

@@ -22,7 +22,7 @@ const CORES: [&str; 8] = ["raft", "wal", "bolt", "mvcc", "lease", "auth", "membe
 /// A crate may depend on crates of a lower rank; cores also on each other, which cargo keeps free of circles.
 /// A shipped crate that is missing here fails the check, so that its place is decided once. What is not
 /// shipped may depend on all of them.
-const RANKS: [(&str, u32); 17] = [
+const RANKS: [(&str, u32); 18] = [
     ("proto", 0),
     ("disk", 0),
     ("raft", 1),
@@ -33,7 +33,8 @@ const RANKS: [(&str, u32); 17] = [
     ("auth", 1),
     ("membership", 1),
     ("apply", 1),
-    ("client", 2),
+    ("transport", 2),
+    ("client", 3),
     ("server", 2),
     ("peer", 3),
     ("api", 3),

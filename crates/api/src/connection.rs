@@ -3,9 +3,8 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,9 +12,9 @@ use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
+use transport::{Prefixed, Rejected, Secured, Security, Stream};
 
 use crate::authority::MendedStream;
 use crate::authority::ping::Activity;
@@ -23,14 +22,11 @@ use crate::config::{Keepalive, Serves};
 use crate::grpc::body::BoxFuture;
 use crate::grpc::call::Connection;
 use crate::grpc::{Body, Router};
-use crate::tls::HANDSHAKE_TIMEOUT;
 
 /// What begins every HTTP/2 connection.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Compat: etcd's `ReadHeaderTimeout`.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// The first byte of a TLS client's hello.
-const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 
 /// For what is still to be sent when a connection has ended.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -70,103 +66,25 @@ pub(crate) struct Shared {
     pub(crate) max_concurrent_streams: u32,
 }
 
-/// `http`, `https`, or both on one address.
-pub(crate) enum Security {
-    Plain,
-    Tls(TlsAcceptor),
-    Either(TlsAcceptor),
-}
-
-impl Security {
-    pub(crate) fn has_plain(&self) -> bool {
-        !matches!(self, Security::Tls(_))
-    }
-
-    pub(crate) fn has_tls(&self) -> bool {
-        !matches!(self, Security::Plain)
-    }
-}
-
 /// Serves one client until it leaves, or until `stop` turns true and its calls are done.
-pub(crate) async fn serve<S>(shared: Arc<Shared>, mut stream: S, remote: String, stop: watch::Receiver<bool>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let acceptor = match &shared.security {
-        Security::Plain => None,
-        Security::Tls(acceptor) => Some((acceptor.clone(), Bytes::new())),
-        Security::Either(acceptor) => {
-            let mut first = [0];
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.read_exact(&mut first)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => return, // gone before it said anything
-            }
-            if first[0] != TLS_HANDSHAKE_RECORD {
-                let stream = Prefixed { first: Bytes::copy_from_slice(&first), stream };
-                return serve_plain(shared, stream, remote, stop).await;
-            }
-            Some((acceptor.clone(), Bytes::copy_from_slice(&first)))
-        }
-    };
-    match acceptor {
-        None => serve_plain(shared, stream, remote, stop).await,
-        Some((acceptor, first)) => {
-            serve_tls(shared, acceptor, Prefixed { first, stream }, remote, stop).await
-        }
-    }
-}
-
-async fn serve_plain<S>(shared: Arc<Shared>, stream: S, remote: String, stop: watch::Receiver<bool>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let connection = Connection { remote, activity: Arc::default() };
-    serve_http(shared, stream, connection, Via::Plain, stop).await;
-}
-
-async fn serve_tls<S>(
-    shared: Arc<Shared>,
-    acceptor: TlsAcceptor,
-    stream: S,
-    remote: String,
-    stop: watch::Receiver<bool>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut server_name = None;
-    let handshake = acceptor.accept_with(stream, |tls| server_name = tls.server_name().map(str::to_owned));
-    let handshake = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(handshake) => handshake,
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "tls: handshake timed out")),
-    };
-    let stream = match handshake {
-        Ok(stream) => stream,
-        Err(error) => {
-            let server_name = server_name.unwrap_or_default();
-            let side = if shared.serves == Serves::Peer { "peer" } else { "client" };
+pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, remote: String, stop: watch::Receiver<bool>) {
+    let secured = match shared.security.secure(stream).await {
+        Ok(secured) => secured,
+        Err(Rejected::Silent) => return,
+        Err(Rejected::Handshake { server_name, error }) => {
             tracing::warn!(
                 "remote-addr" = remote,
                 "server-name" = server_name,
-                error = %handshake_error(&error),
-                "rejected connection on {side} endpoint"
+                error,
+                "rejected connection on client endpoint"
             );
             return;
         }
     };
     let connection = Connection { remote, activity: Arc::default() };
-    serve_http(shared, stream, connection, Via::Tls, stop).await;
-}
-
-/// The innermost reason: a refused certificate's own text, "EOF" for a client that went away.
-fn handshake_error(error: &io::Error) -> String {
-    use rustls::{CertificateError, Error};
-    if error.kind() == io::ErrorKind::UnexpectedEof {
-        return "EOF".to_owned();
-    }
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(Error::InvalidCertificate(CertificateError::Other(other))) => other.to_string(),
-        Some(Error::NoCertificatesPresented) => "tls: client didn't provide a certificate".to_owned(),
-        _ => error.to_string(),
+    match secured {
+        Secured::Plain(stream) => serve_http(shared, stream, connection, Via::Plain, stop).await,
+        Secured::Tls(stream) => serve_http(shared, *stream, connection, Via::Tls, stop).await,
     }
 }
 
@@ -188,7 +106,7 @@ async fn serve_http<S>(
     if first == PREFACE[..] {
         serve_h2(shared, stream, connection, via, stop).await;
     } else {
-        serve_h1(shared, Prefixed { first, stream }, connection, via, stop).await;
+        serve_h1(shared, Prefixed::new(first, stream), connection, via, stop).await;
     }
 }
 
@@ -296,7 +214,7 @@ async fn answer_h2(
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             response
         }
-        (Serves::GrpcAndHttp, false) | (Serves::HttpOnly | Serves::Metrics | Serves::Peer, _) => {
+        (Serves::GrpcAndHttp, false) | (Serves::HttpOnly | Serves::Metrics, _) => {
             shared.http.respond(request, via).await
         }
     }
@@ -340,48 +258,4 @@ async fn serve_h1<S>(
 pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that nobody can say "stop" any more: the same.
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// A stream of which some bytes were read already.
-struct Prefixed<S> {
-    first: Bytes,
-    stream: S,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.first.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, buf);
-        }
-        let n = this.first.len().min(buf.remaining());
-        buf.put_slice(&this.first.split_to(n));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
 }

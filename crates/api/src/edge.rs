@@ -6,19 +6,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::Registry;
 use server::Server;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
+use transport::tls::TlsError;
+use transport::{BoundSocket, ListenUrl, Security, listen};
 
-use crate::config::{ApiConfig, ListenUrl, Listener, Serves};
-use crate::connection::{self, HttpService, Security, Shared, stopped};
+use crate::config::{ApiConfig, Listener, Serves};
+use crate::connection::{self, HttpService, Shared, stopped};
 use crate::grpc::Router;
 use crate::grpc::metrics::GrpcMetrics;
-use crate::http::{PeerRoutes, Routes};
-use crate::listen::{self, BoundSocket};
+use crate::http::Routes;
 use crate::service::Services;
-use crate::tls::TlsError;
 
 /// Between two tries to accept, when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -57,7 +56,6 @@ impl Edge {
             if tls && !config.tls.has_certificate() {
                 return Err(match listener.serves {
                     Serves::Metrics => BindError::MetricsCertificateMissing(listener.url.clone()),
-                    Serves::Peer => BindError::PeerCertificateMissing(listener.url.clone()),
                     Serves::GrpcAndHttp | Serves::GrpcOnly | Serves::HttpOnly => {
                         BindError::CertificateMissing(listener.url.clone())
                     }
@@ -134,28 +132,6 @@ impl Edge {
         self.serve_with(Arc::new(router), Arc::new(http), ready, stopping).await
     }
 
-    /// Serves the peer listeners, from now until `shutdown` resolves.
-    ///
-    /// # Errors
-    /// A listener cannot be used.
-    pub async fn serve_peers(
-        self,
-        server: Server,
-        shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> io::Result<()> {
-        let (stop, stopping) = watch::channel(false);
-        tokio::spawn(async move {
-            shutdown.await;
-            stop.send_replace(true);
-        });
-        // No gRPC on these listeners: a router without methods, with counters that nobody gathers.
-        let metrics =
-            GrpcMetrics::register(&Registry::new(), self.config.metrics).map_err(io::Error::other)?;
-        let router = Router::new(Arc::new(metrics), 0, self.config.warning_unary_request_duration);
-        self.serve_with(Arc::new(router), Arc::new(PeerRoutes::new(server)), std::future::ready(()), stopping)
-            .await
-    }
-
     /// Accepts clients until `stop` turns true, then waits until their calls are done, `patience` at most.
     pub(crate) async fn serve_with(
         self,
@@ -168,7 +144,7 @@ impl Edge {
         // Every connection holds a sender: the receiver ends when the last is gone.
         let (alive, mut all_gone) = mpsc::channel::<()>(1);
         let (at_once, when_ready): (Vec<_>, Vec<_>) =
-            self.bound.into_iter().partition(|bound| matches!(bound.serves, Serves::Metrics | Serves::Peer));
+            self.bound.into_iter().partition(|bound| bound.serves == Serves::Metrics);
 
         let spawn = |bound: Bound| -> io::Result<()> {
             let security = match (&self.tls, bound.plain, bound.tls) {
@@ -195,9 +171,7 @@ impl Edge {
         }
         tokio::select! {
             () = ready => {
-                if when_ready.iter().any(|bound| bound.serves != Serves::Peer) {
-                    tracing::info!("ready to serve client requests");
-                }
+                tracing::info!("ready to serve client requests");
                 for bound in when_ready {
                     spawn(bound)?;
                 }
@@ -222,10 +196,6 @@ fn log_serving(shared: &Shared, address: &str) {
         Serves::GrpcAndHttp => "grpc+http",
         Serves::GrpcOnly => "grpc",
         Serves::HttpOnly => "http",
-        Serves::Peer => {
-            tracing::info!(address, "serving peer traffic");
-            return;
-        }
         Serves::Metrics => {
             tracing::info!(address, "serving metrics");
             return;
@@ -277,7 +247,6 @@ pub enum BindError {
     Listen { url: ListenUrl, source: io::Error },
     CertificateMissing(ListenUrl),
     MetricsCertificateMissing(ListenUrl),
-    PeerCertificateMissing(ListenUrl),
     Tls(TlsError),
 }
 
@@ -293,9 +262,6 @@ impl fmt::Display for BindError {
                 f,
                 "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url {url}"
             ),
-            BindError::PeerCertificateMissing(url) => {
-                write!(f, "cannot listen on TLS for {}: KeyFile and CertFile are not presented", url.address)
-            }
             BindError::Tls(error) => error.fmt(f),
         }
     }

@@ -43,6 +43,39 @@ impl From<Error> for Status {
             // Compat: what etcd's table does not know goes out as Unknown with its raw text.
             Error::NotPrimaryLessor => (Code::Unknown, "not a primary lessor"),
             Error::MemberNotFound => (Code::NotFound, "etcdserver: member not found"),
+            Error::MemberExists => (Code::FailedPrecondition, "etcdserver: member ID already exist"),
+            Error::PeerUrlExists => (Code::FailedPrecondition, "etcdserver: Peer URLs already exists"),
+            Error::BadMemberUrls => (Code::InvalidArgument, "etcdserver: given member URLs are invalid"),
+            Error::MemberNotLearner => {
+                (Code::FailedPrecondition, "etcdserver: can only promote a learner member")
+            }
+            Error::LearnerNotReady => (
+                Code::FailedPrecondition,
+                "etcdserver: can only promote a learner member which is in sync with leader",
+            ),
+            Error::TooManyLearners => {
+                (Code::FailedPrecondition, "etcdserver: too many learner members in cluster")
+            }
+            // Compat: as with too many requests, the code is lost on etcd's way from error to answer.
+            Error::NotEnoughStartedMembers => {
+                (Code::Unknown, "etcdserver: re-configuration failed due to not enough started members")
+            }
+            Error::BadLeaderTransferee => (Code::FailedPrecondition, "etcdserver: bad leader transferee"),
+            Error::TimeoutLeaderTransfer => {
+                (Code::Unknown, "etcdserver: request timed out, leader transfer took too long")
+            }
+            Error::WrongDowngradeVersionFormat => {
+                (Code::InvalidArgument, "etcdserver: wrong downgrade target version format")
+            }
+            Error::InvalidDowngradeTargetVersion => {
+                (Code::InvalidArgument, "etcdserver: invalid downgrade target version")
+            }
+            Error::ClusterVersionUnavailable => {
+                (Code::FailedPrecondition, "etcdserver: cluster version not found during downgrade")
+            }
+            Error::DowngradeInProcess => {
+                (Code::FailedPrecondition, "etcdserver: cluster has a downgrade job in progress")
+            }
             Error::UnknownMethod => (Code::Unknown, "etcdserver: unknown method"),
         };
         Status::new(code, text)

@@ -6,7 +6,7 @@
 //! wants whole messages to encode, where our answers are written from records that are encoded
 //! already. So [`grpc`] is a thin layer of our own over hyper's HTTP/2.
 //!
-//! A connection passes, from the socket inwards: `tls` (if any), `authority` (mends
+//! A connection passes, from the socket inwards: [`transport::Security`] (TLS, if any), `authority` (mends
 //! header blocks of old clients, counts pings), hyper, `mux` (gRPC or HTTP), `grpc` or `http`,
 //! `service`, and then [`server::Server`].
 
@@ -15,11 +15,11 @@ pub mod config;
 mod connection;
 mod edge;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod grpc;
 mod http;
-mod listen;
 mod service;
-pub mod tls;
 
 pub use config::ApiConfig;
 pub use edge::{BindError, BoundAddress, Edge};

@@ -20,7 +20,9 @@ use tokio::sync::watch;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Channel;
 
-use crate::config::{ApiConfig, ListenUrl, Listener, MetricsLevel, Serves};
+use transport::ListenUrl;
+
+use crate::config::{ApiConfig, Listener, MetricsLevel, Serves};
 use crate::connection::{HttpService, Via};
 use crate::edge::Edge;
 use crate::grpc::body::BoxFuture;

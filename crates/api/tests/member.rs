@@ -6,10 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::config::{ListenUrl, Listener, Serves};
-use api::tls::{AutoTls, TlsOptions};
+use api::config::{Listener, Serves};
 use api::{ApiConfig, Edge};
-use disk::RealDisk;
 use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::lease_client::LeaseClient;
@@ -20,7 +18,7 @@ use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::*;
 use proto::healthpb::health_client::HealthClient;
 use proto::healthpb::{HealthCheckRequest, HealthListRequest};
-use server::{Config, Member, Metrics};
+use server::{Config, Environment, Member};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
@@ -28,6 +26,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
+use transport::ListenUrl;
+use transport::tls::{AutoTls, TlsOptions};
 
 struct Running {
     member: Option<Member>,
@@ -47,14 +47,7 @@ async fn start_with(change: impl FnOnce(&mut ApiConfig)) -> Running {
     let mut config = Config::single("default", dir.path().join("default.etcd"));
     config.heartbeat_interval = Duration::from_millis(10);
     config.election_timeout = Duration::from_millis(100);
-    let member = Member::start(
-        config,
-        Arc::new(RealDisk),
-        Arc::new(server::NoNetwork),
-        Metrics::new(),
-        &Handle::current(),
-    )
-    .unwrap();
+    let member = Member::start(config, Environment::default(), &Handle::current()).unwrap();
     member.ready().await;
     let listen = |serves| Listener { url: ListenUrl::parse("http://127.0.0.1:0").unwrap(), serves };
     let mut config = ApiConfig {
@@ -374,8 +367,8 @@ async fn the_member_about_itself() {
     assert_eq!(list.header.unwrap().revision, 0);
     refused(
         cluster.member_remove(MemberRemoveRequest { id: 1 }).await,
-        Code::Unimplemented,
-        "unknown method MemberRemove for service etcdserverpb.Cluster",
+        Code::NotFound,
+        "etcdserver: member not found",
     );
 
     let mut maintenance = MaintenanceClient::new(running.channel().await);

@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use transport::tls::server_auth::{AcceptAny, RootsAndPinned};
 
 use crate::Error;
 
@@ -54,9 +53,8 @@ impl Tls {
     }
 
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, Error> {
-        let algorithms = provider.signature_verification_algorithms;
         if self.insecure_skip_verify {
-            return Ok(Arc::new(AcceptAny { algorithms }));
+            return Ok(Arc::new(AcceptAny::new(provider)));
         }
         let mut roots = RootCertStore::empty();
         let mut pinned = Vec::new();
@@ -70,10 +68,8 @@ impl Tls {
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             }
         }
-        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .build()
-            .map_err(|error| fail("load trusted roots", error))?;
-        Ok(Arc::new(RootsAndPinned { webpki, pinned }))
+        let verifier = RootsAndPinned::new(roots, pinned, provider);
+        Ok(Arc::new(verifier.map_err(|error| fail("load trusted roots", error))?))
     }
 }
 
@@ -95,111 +91,4 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error>
         return Err(fail(action(), "no certificate found"));
     }
     Ok(certificates)
-}
-
-/// Chains to the roots, or is one of the trusted certificates itself.
-///
-/// Compat: Go takes a certificate from the trusted file as a member's own, also when it is marked as
-/// an authority; webpki alone refuses both.
-#[derive(Debug)]
-struct RootsAndPinned {
-    webpki: Arc<WebPkiServerVerifier>,
-    pinned: Vec<CertificateDer<'static>>,
-}
-
-impl ServerCertVerifier for RootsAndPinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let chained =
-            self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        if chained.is_ok() || !self.pinned.iter().any(|pinned| pinned == end_entity) {
-            return chained;
-        }
-        check_validity(end_entity, now)?;
-        rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.webpki.verify_tls12_signature(message, cert, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.webpki.verify_tls13_signature(message, cert, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.webpki.supported_verify_schemes()
-    }
-}
-
-fn check_validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), rustls::Error> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
-        .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;
-    let now_secs = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let error = if now_secs < parsed.validity().not_before.timestamp() {
-        CertificateError::NotValidYet
-    } else if now_secs > parsed.validity().not_after.timestamp() {
-        CertificateError::Expired
-    } else {
-        return Ok(());
-    };
-    Err(rustls::Error::InvalidCertificate(error))
-}
-
-/// `--insecure-skip-tls-verify`: any certificate will do, but its holder must sign the handshake.
-#[derive(Debug)]
-struct AcceptAny {
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
 }

@@ -1,11 +1,15 @@
 //! What the flags mean for listeners: [`api::ApiConfig`] for clients, and the same for peers.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use api::ApiConfig;
-use api::config::{Keepalive, ListenUrl, Listener, MetricsLevel, Scheme, Serves, SocketOptions};
-use api::tls::{AutoTls, TlsOptions, TlsVersion};
+use api::config::{Keepalive, Listener, MetricsLevel, Serves};
+use peer::PeerConfig;
+use transport::tls::dial::DialOptions;
+use transport::tls::{AutoTls, TlsOptions, TlsVersion};
+use transport::{ListenUrl, Scheme, SocketOptions};
 
 use crate::log;
 use crate::logging::Level;
@@ -46,7 +50,8 @@ pub fn client(settings: &Settings) -> Result<ApiConfig, String> {
     let main = if http_only.is_empty() { Serves::GrpcAndHttp } else { Serves::GrpcOnly };
     let mut listeners = listeners(&settings.listen_client_urls, main);
     listeners.extend(self::listeners(http_only, Serves::HttpOnly));
-    warn_unused_tls(Side::Client, &settings.client_tls, &listeners);
+    let urls: Vec<ListenUrl> = listeners.iter().map(|listener| listener.url.clone()).collect();
+    warn_unused_tls(Side::Client, &settings.client_tls, &urls);
     listeners.extend(self::listeners(&settings.listen_metrics_urls, Serves::Metrics));
     let election_timeout = Duration::from_millis(settings.election_timeout);
     Ok(ApiConfig {
@@ -71,31 +76,76 @@ pub fn client(settings: &Settings) -> Result<ApiConfig, String> {
     })
 }
 
-/// Listeners for other members.
-pub fn peer(settings: &Settings) -> Result<ApiConfig, String> {
-    let listeners = listeners(&settings.listen_peer_urls, Serves::Peer);
-    warn_unused_tls(Side::Peer, &settings.peer_tls, &listeners);
+/// The way to other members, both directions.
+pub fn peer(settings: &Settings) -> Result<PeerConfig, String> {
+    let listen: Vec<ListenUrl> = settings.listen_peer_urls.iter().map(listen_url).collect();
+    warn_unused_tls(Side::Peer, &settings.peer_tls, &listen);
     let tls = tls(settings, Side::Peer)?;
-    if let Some(listener) = listeners.iter().find(|listener| listener.url.scheme.is_tls())
+    if let Some(url) = listen.iter().find(|url| url.scheme.is_tls())
         && !tls.has_certificate()
     {
-        let address = &listener.url.address;
+        let address = &url.address;
         return Err(format!("cannot listen on TLS for {address}: KeyFile and CertFile are not presented"));
     }
-    Ok(ApiConfig { listeners, tls, socket: socket(settings), ..ApiConfig::default() })
+    let election_timeout = Duration::from_millis(settings.election_timeout);
+    Ok(PeerConfig {
+        dial_tls: dial_tls(settings, &tls),
+        listen,
+        socket: socket(settings),
+        tls,
+        skip_client_san_verification: settings.peer_skip_client_san_verification,
+        local_address: local_address(settings)?,
+        advertise_urls: url::texts(&settings.initial_advertise_peer_urls),
+        read_timeout: settings.raft_read_timeout.to_std(),
+        write_timeout: settings.raft_write_timeout.to_std(),
+        dial_timeout: Duration::from_secs(1) + election_timeout,
+    })
+}
+
+/// What this member shows to others: the pair for it when there is one, else what it serves with.
+fn dial_tls(settings: &Settings, tls: &TlsOptions) -> DialOptions {
+    let path = |text: &String| (!text.is_empty()).then(|| PathBuf::from(text));
+    let own = &settings.peer_tls;
+    let pair = path(&own.client_cert_file).zip(path(&own.client_key_file));
+    let pair = pair.or_else(|| tls.cert_file.clone().zip(tls.key_file.clone()));
+    let (cert_file, key_file) = pair.unzip();
+    DialOptions {
+        cert_file,
+        key_file,
+        trusted_ca_file: tls.trusted_ca_file.clone(),
+        skip_verify: tls.auto.is_some(),
+        cipher_suites: tls.cipher_suites.clone(),
+        min_version: tls.min_version,
+        max_version: tls.max_version,
+    }
+}
+
+/// The gate SetMemberLocalAddr: the first address that this member advertises and that is not the machine's own
+/// loop. Source: etcd `server/embed/config.go`, `inferLocalAddr`.
+fn local_address(settings: &Settings) -> Result<Option<IpAddr>, String> {
+    if !settings.feature_gates.is_enabled("SetMemberLocalAddr") {
+        return Ok(None);
+    }
+    let hosts = settings.initial_advertise_peer_urls.iter().filter_map(Url::host_port);
+    let addresses = hosts.filter_map(|(host, _)| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+    match addresses.into_iter().find(|address| !address.is_loopback()) {
+        Some(address) => Ok(Some(address)),
+        None => Err("unable to infer local address from initial-advertise-peer-urls".to_owned()),
+    }
+}
+
+fn listen_url(url: &Url) -> ListenUrl {
+    let scheme = match url.scheme() {
+        url::Scheme::Http => Scheme::Http,
+        url::Scheme::Https => Scheme::Https,
+        url::Scheme::Unix => Scheme::Unix,
+        url::Scheme::Unixs => Scheme::Unixs,
+    };
+    ListenUrl { scheme, address: url.address() }
 }
 
 fn listeners(urls: &[Url], serves: Serves) -> Vec<Listener> {
-    let listener = |url: &Url| {
-        let scheme = match url.scheme() {
-            url::Scheme::Http => Scheme::Http,
-            url::Scheme::Https => Scheme::Https,
-            url::Scheme::Unix => Scheme::Unix,
-            url::Scheme::Unixs => Scheme::Unixs,
-        };
-        Listener { url: ListenUrl { scheme, address: url.address() }, serves }
-    };
-    urls.iter().map(listener).collect()
+    urls.iter().map(|url| Listener { url: listen_url(url), serves }).collect()
 }
 
 fn has_port_zero(url: &Url) -> bool {
@@ -176,14 +226,14 @@ fn version(text: &str) -> Option<TlsVersion> {
 }
 
 /// A certificate that no listener shows is most often a typing error in a URL.
-fn warn_unused_tls(side: Side, tls: &TlsSettings, listeners: &[Listener]) {
+fn warn_unused_tls(side: Side, tls: &TlsSettings, urls: &[ListenUrl]) {
     let key = format!("{}-url", side.name());
     let (scheme, flag) = match side {
         Side::Client => ("http or unix", "--client-cert-auth"),
         Side::Peer => ("HTTP", "--peer-client-cert-auth"),
     };
-    for listener in listeners.iter().filter(|listener| !listener.url.scheme.is_tls()) {
-        let url = listener.url.to_string();
+    for url in urls.iter().filter(|url| !url.scheme.is_tls()) {
+        let url = url.to_string();
         if !tls.is_empty() {
             let text = format!(
                 "scheme is {scheme} while key and cert files are present; ignoring key and cert files"

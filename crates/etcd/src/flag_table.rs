@@ -42,8 +42,7 @@ pub const FLAGS: &[Flag] = &[
         Section::Member,
         |s| Slot::Bool(&mut s.initial_election_tick_advance),
         "Shorten the wait for the first election after a start.",
-    )
-    .inert("a member that is alone stands for election at once"),
+    ),
     Flag::new(
         "listen-peer-urls",
         Section::Member,
@@ -347,8 +346,7 @@ pub const FLAGS: &[Flag] = &[
         Section::Clustering,
         |s| Slot::Bool(&mut s.strict_reconfig_check),
         "Refuse membership changes that would cost the quorum.",
-    )
-    .inert("membership changes are refused until clusters of several members are built"),
+    ),
     Flag::new(
         "pre-vote",
         Section::Clustering,
@@ -688,15 +686,13 @@ pub const FLAGS: &[Flag] = &[
         Section::Features,
         |s| Slot::Duration(&mut s.corrupt_check_time),
         "Time between two comparisons of the members' data (0 disables).",
-    )
-    .refused_unless(|s| s.corrupt_check_time.0 <= 0, "the periodic corruption check is not built yet"),
+    ),
     Flag::new(
         "compact-hash-check-time",
         Section::Features,
         |s| Slot::Duration(&mut s.compact_hash_check_time),
         "Time between two comparisons of compaction hashes.",
-    )
-    .inert("a member that is alone has nobody to compare with"),
+    ),
     Flag::new(
         "compaction-batch-limit",
         Section::Features,
@@ -738,8 +734,7 @@ pub const FLAGS: &[Flag] = &[
         Section::Features,
         |s| Slot::Duration(&mut s.downgrade_check_time),
         "Time between two looks at a running downgrade.",
-    )
-    .inert("a member that is alone downgrades nobody"),
+    ),
     Flag::new(
         "snapshot-catchup-entries",
         Section::Features,
@@ -752,8 +747,7 @@ pub const FLAGS: &[Flag] = &[
         Section::Unsafe,
         |s| Slot::Bool(&mut s.force_new_cluster),
         "Make this member's data a new cluster of one.",
-    )
-    .refused_unless(|s| !s.force_new_cluster, "forcing a new cluster is not built yet"),
+    ),
     Flag::new(
         "unsafe-no-fsync",
         Section::Unsafe,

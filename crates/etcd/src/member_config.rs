@@ -25,18 +25,15 @@ pub enum MemberData {
 pub fn build(settings: &Settings, data: MemberData) -> Result<Config, String> {
     let cluster = match data {
         MemberData::Present => Vec::new(),
-        MemberData::Absent => {
-            let pairs = initial_cluster(&settings.initial_cluster)
-                .map_err(|why| format!("error setting up initial cluster: {why}"))?;
-            refuse_other_members(settings, &pairs)?;
-            pairs
-        }
+        MemberData::Absent => initial_cluster(&settings.initial_cluster)
+            .map_err(|why| format!("error setting up initial cluster: {why}"))?,
     };
     let auto_compaction = match retention::read(settings)? {
         Retention::Off => AutoCompaction::Off,
         Retention::Period(period) => AutoCompaction::Periodic(period),
         Retention::Revisions(revisions) => AutoCompaction::Revision(revisions),
     };
+    let gate = |name| settings.feature_gates.is_enabled(name);
     let defaults = Config::single(&settings.name, PathBuf::from(&settings.data_dir));
     Ok(Config {
         wal_dir: (!settings.wal_dir.is_empty()).then(|| PathBuf::from(&settings.wal_dir)),
@@ -75,26 +72,18 @@ pub fn build(settings: &Settings, data: MemberData) -> Result<Config, String> {
         bootstrap_defrag_threshold_megabytes: settings.bootstrap_defrag_threshold_megabytes,
         warning_apply_duration: settings.warning_apply_duration.to_std(),
         unsafe_no_fsync: settings.unsafe_no_fsync,
-        initial_corrupt_check: settings.feature_gates.is_enabled("InitialCorruptCheck"),
+        initial_corrupt_check: gate("InitialCorruptCheck"),
+        corrupt_check_interval: positive(settings.corrupt_check_time),
+        compact_hash_check_interval: gate("CompactHashCheck")
+            .then(|| positive(settings.compact_hash_check_time))
+            .flatten(),
+        fast_lease_keep_alive: gate("FastLeaseKeepAlive"),
+        lease_checkpoint: gate("LeaseCheckpoint"),
+        lease_checkpoint_persist: gate("LeaseCheckpointPersist"),
+        downgrade_check_interval: settings.downgrade_check_time.to_std(),
+        force_new_cluster: settings.force_new_cluster,
         ..defaults
     })
-}
-
-/// This release runs clusters of one member; it must not look as if it had joined another.
-fn refuse_other_members(settings: &Settings, pairs: &[(String, String)]) -> Result<(), String> {
-    if settings.initial_cluster_state == "existing" {
-        return Err(
-            "--initial-cluster-state=existing is not supported by this release: it cannot join a cluster yet"
-                .to_owned(),
-        );
-    }
-    match pairs.iter().find(|(name, _)| *name != settings.name) {
-        Some((other, _)) if pairs.iter().any(|(name, _)| *name == settings.name) => Err(format!(
-            "--initial-cluster names a second member ({other}), which is not supported by this release: a cluster has one member yet"
-        )),
-        // That the own name is missing is for the bootstrap to say.
-        _ => Ok(()),
-    }
 }
 
 /// `name=url,name=url2`, in the order given. The error is etcd's text.
@@ -118,6 +107,10 @@ fn size(value: u64) -> usize {
 /// Zero and below mean the default, as in etcd's backend.
 fn count_or(value: i64, default: usize) -> usize {
     usize::try_from(value).ok().filter(|count| *count > 0).unwrap_or(default)
+}
+
+fn positive(value: GoDuration) -> Option<Duration> {
+    (value.0 > 0).then(|| value.to_std())
 }
 
 fn duration_or(value: GoDuration, default: Duration) -> Duration {
@@ -149,10 +142,12 @@ mod tests {
     }
 
     #[test]
-    fn a_second_member_is_refused_only_while_a_cluster_is_formed() {
-        let settings = settings("a=http://h:1,b=http://i:1");
-        assert!(build(&settings, MemberData::Absent).expect_err("two members").contains("second member (b)"));
-        assert!(build(&settings, MemberData::Present).is_ok());
+    fn the_cluster_is_read_only_while_there_is_no_data() {
+        let settings = settings("a=http://h:1,b=http://i:1,a=http://h:2");
+        let pairs = build(&settings, MemberData::Absent).expect("valid").initial_cluster;
+        let names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "a"]);
+        assert!(build(&settings, MemberData::Present).expect("valid").initial_cluster.is_empty());
     }
 
     #[test]

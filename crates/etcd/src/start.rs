@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use api::{BindError, Edge};
 use disk::{Disk, RealDisk};
-use server::{Config, Member, Metrics, NoNetwork, Server, StopReason};
+use peer::PeerNetwork;
+use server::{BootError, Config, Environment, Member, Metrics, Server, StopReason};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinError;
+use transport::ListenUrl;
 
 use crate::data_dir;
 use crate::edge_config;
@@ -17,7 +19,7 @@ use crate::feature_gates::{GATES, Stage};
 use crate::go_value::io_text;
 use crate::log;
 use crate::logging::{self, Level};
-use crate::member_config::{self, MemberData};
+use crate::member_config;
 use crate::settings::Settings;
 use crate::signals::{Ending, Endings};
 use crate::unsynced_disk::UnsyncedDisk;
@@ -45,20 +47,19 @@ enum End {
 }
 
 async fn live(settings: &Settings) -> End {
-    let (peers, clients) = bind(settings);
+    let metrics = Metrics::new();
+    let (peers, clients) = bind(settings, &metrics);
     let data = data_dir::member_data(settings);
     let config = member_config::build(settings, data).unwrap_or_else(|error| fail(&error));
     banner::log(settings, &config, data);
-    let checks_data = config.initial_corrupt_check && data == MemberData::Present;
-    let member = start(config).await;
+    let member = start(config, peers.clone(), metrics).await;
     let server = member.server.clone();
     tell_build(settings, server.metrics());
-    if checks_data {
-        check_data(&server).await;
-    }
 
     let (stop, stopping) = watch::channel(false);
-    let peers = tokio::spawn(peers.serve_peers(server.clone(), told(stopping.clone())));
+    if let Err(error) = peers.serve(server.clone()) {
+        logging::fatal("listener failed", &[("error", io_text(&error).into())]);
+    }
     let (is_ready, ready) = oneshot::channel::<()>();
     let serves_when_ready = async move {
         // Without an answer nobody will ever be ready, and the edge is told to stop.
@@ -92,12 +93,17 @@ async fn live(settings: &Settings) -> End {
         reason = stopped.wait_for(Option::is_some) => on_stop(reason.ok().and_then(|reason| reason.clone())),
     };
     log_closing(settings, "closing etcd server");
+    if let End::Signal(_) = end {
+        server.hand_over().await;
+    }
     // The edges may have ended already.
     let _ = stop.send(true);
     report(clients.await);
-    let stopping = tokio::task::spawn_blocking(move || member.stop());
+    let stopping = tokio::task::spawn_blocking(move || {
+        member.stop();
+        peers.stop();
+    });
     let _ = stopping.await;
-    report(peers.await);
     log_closing(settings, "closed etcd server");
     end
 }
@@ -121,42 +127,26 @@ async fn told(mut stop: watch::Receiver<bool>) {
 }
 
 /// Reads the data directory, which may take minutes, off the threads that serve.
-async fn start(config: Config) -> Member {
+async fn start(config: Config, network: Arc<PeerNetwork>, metrics: Metrics) -> Member {
     let runtime = Handle::current();
     let disk: Arc<dyn Disk> = match config.unsafe_no_fsync {
         true => Arc::new(UnsyncedDisk(RealDisk)),
         false => Arc::new(RealDisk),
     };
-    let network = Arc::new(NoNetwork);
-    let starting = move || Member::start(config, disk, network, Metrics::new(), &runtime);
+    let environment = Environment { disk, network, metrics, ..Environment::default() };
+    let starting = move || Member::start(config, environment, &runtime);
     match tokio::task::spawn_blocking(starting).await {
         Ok(Ok(member)) => member,
         Ok(Err(error)) => {
+            let message = match &error {
+                BootError::Corrupt(_) => "checkInitialHashKV failed",
+                _ => "bootstrap failed",
+            };
             let error = error.to_string();
-            log!(Level::Error, "bootstrap failed", "error" => error);
+            log!(Level::Error, message, "error" => error);
             fail(&error)
         }
         Err(error) => fail(&error.to_string()),
-    }
-}
-
-/// The gate InitialCorruptCheck: every key of the history must be readable before anyone is served. There
-/// are no other members yet whose hash could be compared.
-async fn check_data(server: &Server) {
-    let id = server.member_id().to_string();
-    log!(Level::Info, "starting initial corruption check", "local-member-id" => id);
-    match server.hash_kv(None).await {
-        Ok(answer) => log!(
-            Level::Info,
-            "initial corruption checking passed; no corruption",
-            "local-member-id" => id,
-            "hash" => answer.hash
-        ),
-        Err(error) => {
-            let error = error.to_string();
-            log!(Level::Error, "checkInitialHashKV failed", "error" => error);
-            fail(&error)
-        }
     }
 }
 
@@ -177,13 +167,14 @@ fn on_stop(reason: Option<StopReason>) -> End {
     }
 }
 
-fn bind(settings: &Settings) -> (Edge, Edge) {
+fn bind(settings: &Settings, metrics: &Metrics) -> (Arc<PeerNetwork>, Edge) {
     log!(
         Level::Info,
         "configuring peer listeners",
         "listen-peer-urls" => texts(&settings.listen_peer_urls)
     );
-    let peers = edge_config::peer(settings).and_then(|config| bound(Edge::bind(config)));
+    let started = |config| PeerNetwork::start(config, &metrics.registry).map_err(|error| peer_error(&error));
+    let peers = edge_config::peer(settings).and_then(started);
     let peers = peers.unwrap_or_else(|error| {
         log!(Level::Error, "creating peer listener failed", "error" => error);
         fail(&error)
@@ -197,15 +188,24 @@ fn bind(settings: &Settings) -> (Edge, Edge) {
     (peers, clients.unwrap_or_else(|error| fail(&error)))
 }
 
-/// The texts of Go's `net` for what users meet most.
 fn bound(result: Result<Edge, BindError>) -> Result<Edge, String> {
     result.map_err(|error| match error {
-        BindError::Listen { url, source } => {
-            let network = if url.scheme.is_unix() { "unix" } else { "tcp" };
-            format!("listen {network} {}: bind: {}", url.address, io_text(&source))
-        }
+        BindError::Listen { url, source } => listen_error(&url, &source),
         other => other.to_string(),
     })
+}
+
+fn peer_error(error: &peer::BindError) -> String {
+    match error {
+        peer::BindError::Listen { url, source } => listen_error(url, source),
+        other => other.to_string(),
+    }
+}
+
+/// The texts of Go's `net` for what users meet most.
+fn listen_error(url: &ListenUrl, source: &io::Error) -> String {
+    let network = if url.scheme.is_unix() { "unix" } else { "tcp" };
+    format!("listen {network} {}: bind: {}", url.address, io_text(source))
 }
 
 /// etcd's last line when a member cannot start, whatever kept it from starting.

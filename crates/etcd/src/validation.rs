@@ -185,13 +185,12 @@ fn check_support(settings: &Settings) -> Result<(), String> {
 fn gate_refusal(gate: &str) -> Option<&'static str> {
     match gate {
         // Built.
-        "InitialCorruptCheck" => None,
+        "InitialCorruptCheck" | "CompactHashCheck" | "FastLeaseKeepAlive" => None,
+        "LeaseCheckpoint" | "LeaseCheckpointPersist" => None,
         // These choose between inner workings of etcd that no client can tell apart, or they concern
         // other members, which a cluster of one does not have. The bulk switches act through the rest.
-        "TxnModeWriteWithSharedBuffer" | "FastLeaseKeepAlive" => None,
-        "CompactHashCheck" | "SetMemberLocalAddr" => None,
+        "TxnModeWriteWithSharedBuffer" | "SetMemberLocalAddr" => None,
         "AllAlpha" | "AllBeta" => None,
-        "LeaseCheckpoint" | "LeaseCheckpointPersist" => Some("lease checkpoints are not built yet"),
         "PriorityRequest" => Some("request priorities are not built yet"),
         "StopGRPCServiceOnDefrag" => Some("the health service is not tied to defragmentation yet"),
         _ => Some("it is unknown here"),
@@ -263,12 +262,10 @@ mod tests {
     #[test]
     fn what_is_not_built_is_refused_unless_it_asks_for_nothing() {
         for argument in [
-            "--force-new-cluster",
             "--memory-mlock",
             "--auth-token=jwt,sign-method=RS256",
             "--enable-pprof",
             "--enable-distributed-tracing",
-            "--corrupt-check-time=1h",
             "--enable-log-rotation",
             "--feature-gates=AllAlpha=true",
             "--bcrypt-cost=4",
@@ -276,10 +273,10 @@ mod tests {
             assert!(error(&[argument]).contains("not support"), "{argument}");
         }
         for argument in [
-            "--force-new-cluster=false",
+            "--force-new-cluster",
             "--auth-token=simple",
             "--bcrypt-cost=10",
-            "--corrupt-check-time=0",
+            "--corrupt-check-time=1h",
             "--feature-gates=InitialCorruptCheck=true,FastLeaseKeepAlive=false",
             "--enable-pprof=false",
         ] {

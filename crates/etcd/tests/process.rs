@@ -1,6 +1,6 @@
 //! The process as supervisors and scripts meet it: exit codes, texts, readiness, signals.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -63,7 +63,7 @@ fn mistakes_have_gos_exit_codes() {
         (&["--heartbeat-interval=0"], 1, r#""error":"--heartbeat-interval must be >0 (set to 0ms)""#),
         (&["--config-file=/nonexistent"], 1, "open /nonexistent: no such file or directory"),
         (&["--listen-client-urls=http://127.0.0.1:0"], 1, "advertise client URLs are not set"),
-        (&["--force-new-cluster"], 1, "not support"),
+        (&["--memory-mlock"], 1, "not support"),
         (&["gateway"], 1, "not built"),
     ] {
         let output = run(arguments);
@@ -91,15 +91,27 @@ fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T
     }
 }
 
-/// A running member whose clients come over a unix socket, so that no test takes a port from another.
+/// A running member whose clients and peers come over unix sockets, so that no test takes a port from another.
 struct Running {
     child: Child,
     dir: tempfile::TempDir,
+    supervisor: UnixDatagram,
 }
 
 impl Running {
     /// Starts and waits until the member tells its supervisor that it is ready.
     fn start(dir: tempfile::TempDir, more: &[&str]) -> Running {
+        let mut arguments = vec![
+            "--listen-peer-urls=http://127.0.0.1:0",
+            "--initial-advertise-peer-urls=http://127.0.0.1:2380",
+        ];
+        arguments.extend(more);
+        let mut running = Running::spawn(dir, "m", &arguments);
+        running.wait_until_ready();
+        running
+    }
+
+    fn spawn(dir: tempfile::TempDir, name: &str, more: &[&str]) -> Running {
         let notified = dir.path().join("notify");
         let _ = std::fs::remove_file(&notified);
         let supervisor = UnixDatagram::bind(&notified).expect("bound");
@@ -107,33 +119,35 @@ impl Running {
         let clients = format!("unix://{}", dir.path().join("clients").display());
         let data_dir = dir.path().join("data").display().to_string();
         let mut arguments = vec![
-            "--name=m",
+            "--name",
+            name,
             "--data-dir",
             &data_dir,
             "--listen-client-urls",
             &clients,
             "--advertise-client-urls",
             &clients,
-            "--listen-peer-urls=http://127.0.0.1:0",
-            "--initial-advertise-peer-urls=http://127.0.0.1:2380",
             "--unsafe-no-fsync",
             "--heartbeat-interval=10",
             "--election-timeout=50",
             "--log-level=debug",
         ];
         arguments.extend(more);
+        let log = std::fs::File::create(dir.path().join("log")).expect("a log");
         let child = etcd(&arguments)
             .env("NOTIFY_SOCKET", &notified)
-            .stderr(Stdio::piped())
+            .stderr(Stdio::from(log))
             .spawn()
             .expect("the binary starts");
-        let mut running = Running { child, dir };
+        Running { child, dir, supervisor }
+    }
+
+    fn wait_until_ready(&mut self) {
         let mut message = [0; 64];
-        match retry_interrupted(|| supervisor.recv(&mut message)) {
+        match retry_interrupted(|| self.supervisor.recv(&mut message)) {
             Ok(len) => assert_eq!(&message[..len], b"READY=1"),
-            Err(error) => panic!("not ready ({error}): {}", running.end(Signal::KILL).1.join("\n")),
+            Err(error) => panic!("not ready ({error}): {}", self.end(Signal::KILL).1.join("\n")),
         }
-        running
     }
 
     fn get(&self, path: &str) -> String {
@@ -147,9 +161,13 @@ impl Running {
     /// The signal that ended the process, and its log.
     fn end(&mut self, signal: Signal) -> (Option<i32>, Vec<String>) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
-        let log = BufReader::new(self.child.stderr.take().expect("piped"));
-        let log = log.lines().map(|line| line.expect("text")).collect();
-        (self.child.wait().expect("it ends").signal(), log)
+        let ended = self.child.wait().expect("it ends").signal();
+        let log = std::fs::read_to_string(self.dir.path().join("log")).expect("text");
+        (ended, log.lines().map(str::to_owned).collect())
+    }
+
+    fn leads(&self) -> bool {
+        self.get("/metrics").lines().any(|line| line == "etcd_server_is_leader 1")
     }
 }
 
@@ -209,4 +227,61 @@ fn start_with(dir: &Path, arguments: &[&str]) -> Output {
     let mut all = vec!["--data-dir", &data_dir];
     all.extend(arguments);
     run(&all)
+}
+
+/// Three members over unix sockets: one is killed while it leads, and comes back.
+#[test]
+fn three_members_survive_the_loss_of_their_leader() {
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a temporary directory")).collect();
+    let urls: Vec<String> =
+        dirs.iter().map(|dir| format!("unix://{}", dir.path().join("peers").display())).collect();
+    let cluster: Vec<String> = urls.iter().enumerate().map(|(n, url)| format!("m{n}={url}")).collect();
+    let cluster = cluster.join(",");
+    let spawn = |n: usize, dir: tempfile::TempDir| {
+        let arguments = [
+            "--listen-peer-urls",
+            &urls[n],
+            "--initial-advertise-peer-urls",
+            &urls[n],
+            "--initial-cluster",
+            &cluster,
+        ];
+        Running::spawn(dir, &format!("m{n}"), &arguments)
+    };
+    let mut members: Vec<Running> = dirs.into_iter().enumerate().map(|(n, dir)| spawn(n, dir)).collect();
+    for member in &mut members {
+        member.wait_until_ready();
+    }
+    let is_healthy = |member: &Running| member.get("/health").ends_with(r#"{"health":"true","reason":""}"#);
+    let becomes_healthy = |member: &Running| {
+        let started = std::time::Instant::now();
+        while !is_healthy(member) {
+            assert!(started.elapsed() < PATIENCE, "not healthy in time");
+        }
+    };
+    members.iter().for_each(becomes_healthy);
+    let started = std::time::Instant::now();
+    let leader = loop {
+        if let Some(leader) = members.iter().position(Running::leads) {
+            break leader;
+        }
+        assert!(started.elapsed() < PATIENCE, "no leader in time");
+    };
+    let (signal, _) = members[leader].end(Signal::KILL);
+    assert_eq!(signal, Some(Signal::KILL.as_raw()));
+    for (n, member) in members.iter().enumerate() {
+        if n != leader {
+            becomes_healthy(member);
+        }
+    }
+    let dir =
+        std::mem::replace(&mut members[leader].dir, tempfile::tempdir().expect("a temporary directory"));
+    members[leader] = spawn(leader, dir);
+    members[leader].wait_until_ready();
+    becomes_healthy(&members[leader]);
+    for member in &mut members {
+        let (signal, log) = member.end(Signal::TERM);
+        assert_eq!(signal, Some(Signal::TERM.as_raw()), "{}", log.join("\n"));
+        log.iter().for_each(|line| drop(check_record(line)));
+    }
 }

@@ -5,7 +5,9 @@ use std::fmt;
 
 use crate::id::{ClusterId, MemberId};
 use crate::member::{Attributes, Member};
-use crate::record::{Bucket, DowngradeRecord, RecordError, Write, decode_id, decode_member, encode_member};
+use crate::record::{
+    Bucket, DowngradeRecord, RecordError, Write, decode_id, decode_member, encode_member, encode_promotion,
+};
 use crate::version::Version;
 
 const CLUSTER_VERSION_KEY: &[u8] = b"clusterVersion";
@@ -64,6 +66,11 @@ impl MemberChange {
     /// The context that `Add` and `UpdatePeerUrls` carry in their entry.
     pub fn context(member: &Member) -> Vec<u8> {
         encode_member(member)
+    }
+
+    /// The context of an add entry that makes a voter of a learner.
+    pub fn promote_context(id: MemberId) -> Vec<u8> {
+        encode_promotion(id)
     }
 
     /// Reads the context of an add entry; `is_learner` is what the entry's type says.

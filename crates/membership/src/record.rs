@@ -100,6 +100,19 @@ pub(crate) fn encode_member(member: &Member) -> Vec<u8> {
     serde_json::to_vec(&json).expect("strings and numbers always serialise")
 }
 
+/// What a promotion carries instead of a member's record: all but its id is known.
+pub(crate) fn encode_promotion(id: MemberId) -> Vec<u8> {
+    let json = MemberJson {
+        id: id.0,
+        peer_urls: Vec::new(),
+        is_learner: false,
+        name: String::new(),
+        client_urls: Vec::new(),
+        is_promote: true,
+    };
+    serde_json::to_vec(&json).expect("strings and numbers always serialise")
+}
+
 /// A member and whether the change promotes it.
 pub(crate) fn decode_member(what: &'static str, bytes: &[u8]) -> Result<(Member, bool), RecordError> {
     let json: MemberJson = serde_json::from_slice(bytes).map_err(|error| RecordError {

@@ -20,6 +20,16 @@ impl Version {
         Version { patch: 0, ..self }
     }
 
+    /// Whether a downgrade leads from `other` to this version.
+    pub fn is_one_minor_below(self, other: Version) -> bool {
+        self.major == other.major && self.minor + 1 == other.minor
+    }
+
+    /// Reads `X.Y` or `X.Y.Z`, as people name the target of a downgrade.
+    pub fn parse_loose(text: &str) -> Option<Version> {
+        text.parse().ok().or_else(|| format!("{text}.0").parse().ok())
+    }
+
     /// `3.7`, as etcd names a cluster version in labels and answers.
     pub fn major_minor(self) -> String {
         format!("{}.{}", self.major, self.minor)
@@ -70,6 +80,12 @@ mod tests {
         assert_eq!(version.without_patch(), Version::new(3, 7));
         assert!("3.6.13".parse::<Version>().unwrap() < version);
         assert_eq!("3.8.0-alpha.0".parse::<Version>().unwrap(), Version::new(3, 8));
+        assert_eq!(Version::parse_loose("3.6"), Some(Version::new(3, 6)));
+        assert_eq!(Version::parse_loose("3.6.1").map(Version::without_patch), Some(Version::new(3, 6)));
+        for bad in ["", "3", "x.y", "3.6."] {
+            assert_eq!(Version::parse_loose(bad), None, "{bad}");
+        }
+        assert!(Version::new(3, 6).is_one_minor_below(Version::new(3, 7)));
         for bad in ["", "3.7", "3.7.x", "3.7.3.1", "not_decided"] {
             assert!(bad.parse::<Version>().is_err(), "{bad}");
         }

@@ -92,6 +92,11 @@ impl CompactionHashes {
         }
     }
 
+    /// Those behind a revision, the newest first.
+    pub fn newer_than(&self, revision: Revision) -> Vec<KvHash> {
+        self.hashes.iter().rev().take_while(|hash| hash.revision > revision).copied().collect()
+    }
+
     pub fn get(&self, revision: Revision) -> Option<KvHash> {
         self.hashes.iter().find(|hash| hash.revision == revision).copied()
     }

@@ -173,7 +173,7 @@ impl Changer {
         let limits = self.limits;
         self.progress.entry(id).or_insert_with(|| {
             let mut progress = Progress::new(next, limits.count_max, limits.bytes_max);
-            progress.recent_active = true;
+            progress.heard();
             progress
         })
     }

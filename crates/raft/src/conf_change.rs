@@ -77,6 +77,10 @@ impl ConfChange {
         ConfChange { change: ConfChangeType::AddLearnerNode, node_id, ..ConfChange::default() }
     }
 
+    pub fn update_node(node_id: NodeId) -> ConfChange {
+        ConfChange { change: ConfChangeType::UpdateNode, node_id, ..ConfChange::default() }
+    }
+
     /// The entry that proposes it.
     pub fn to_entry(&self) -> Entry {
         Entry { kind: EntryKind::ConfChange, data: codec::encode_conf_change(self), ..Entry::default() }

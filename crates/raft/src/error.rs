@@ -14,6 +14,7 @@ pub enum ConfigError {
     NoInflightMessages,
     InflightBytesBelowMessageSize { max_inflight_bytes: u64, max_size_per_msg: u64 },
     LeaseWithoutCheckQuorum,
+    PromptElectionsWithoutPreVoteAndCheckQuorum,
 }
 
 /// A member cannot start from what its storage holds.
@@ -122,6 +123,9 @@ impl fmt::Display for ConfigError {
                 "max inflight bytes ({max_inflight_bytes}) must not be below the message size ({max_size_per_msg})"
             ),
             ConfigError::LeaseWithoutCheckQuorum => f.write_str("lease based reads need check quorum"),
+            ConfigError::PromptElectionsWithoutPreVoteAndCheckQuorum => {
+                f.write_str("prompt elections need pre-vote and check quorum")
+            }
         }
     }
 }

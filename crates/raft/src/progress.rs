@@ -27,6 +27,8 @@ pub struct Progress {
     sent_commit: Index,
     /// It was heard from since the last quorum check. Always true for the leader itself.
     pub recent_active: bool,
+    /// The leader's ticks since it was heard from. Always 0 for the leader itself.
+    pub silent_ticks: u32,
     /// No append until the next heartbeat is answered, or until news of its log arrive.
     pub flow_paused: bool,
     pub is_learner: bool,
@@ -44,6 +46,7 @@ impl Progress {
             state: ProgressState::Probe,
             sent_commit: Index::ZERO,
             recent_active: false,
+            silent_ticks: 0,
             flow_paused: false,
             is_learner: false,
             inflight_count_max: count_max,
@@ -56,6 +59,12 @@ impl Progress {
         let is_learner = self.is_learner;
         *self = Progress::new(next, self.inflight_count_max, self.inflight_bytes_max);
         self.is_learner = is_learner;
+    }
+
+    /// Notes that it was heard from.
+    pub(crate) fn heard(&mut self) {
+        self.recent_active = true;
+        self.silent_ticks = 0;
     }
 
     pub fn is_probing(&self) -> bool {

@@ -13,6 +13,7 @@ use crate::error::{ConfChangeError, Malformed, StartError, StepError};
 use crate::hard_state::{HardState, Role, SoftState};
 use crate::message::{Message, MessageType};
 use crate::position::{Index, NodeId, Term};
+use crate::progress::Progress;
 use crate::ready::{Persist, PersistAck, Ready, StableAt, Synced};
 use crate::snapshot::SnapshotStatus;
 use crate::status::{BasicStatus, Status};
@@ -171,6 +172,25 @@ impl<S: Storage> RawNode<S> {
         self.raft.report_snapshot(id, status);
     }
 
+    /// For a driver with evidence that the process of this leader has ended: its connections were closed, and
+    /// attempts to connect again are refused. If we follow it, we name no leader any more, may vote for
+    /// others, and soon ask for a pre-vote ourselves, as [`crate::Config::prompt_elections`] tells; otherwise
+    /// nothing happens, and the answer is false. May be repeated: a message of that leader that was still on
+    /// its way brings it back.
+    ///
+    /// Safe whatever the evidence is worth. Nobody is deposed while a majority hears its leader.
+    pub fn leader_process_ended(&mut self, leader: NodeId) -> bool {
+        self.raft.leader_process_ended(leader)
+    }
+
+    /// To whom a leader had better hand over when its own disk does not keep up: of the voters that answered
+    /// its last heartbeats, the one with the most of its log on disk. `None` when it does not lead, when it is
+    /// handing over already, or when nobody has more on disk than it has itself: then all disks are slow, or
+    /// nothing is waiting, and the leader goes on.
+    pub fn successor(&self) -> Option<NodeId> {
+        self.raft.successor()
+    }
+
     /// Makes a follower vote for others although it heard its leader a moment ago.
     pub fn forget_leader(&mut self) {
         self.raft.forget_leader();
@@ -317,6 +337,21 @@ impl<S: Storage> RawNode<S> {
             Role::Follower | Role::PreCandidate | Role::Candidate => Default::default(),
         };
         Status { basic, config: self.raft.tracker.config.clone(), progress }
+    }
+
+    /// What this member, while it leads, knows about member `id`, itself included. `None` when it does not
+    /// lead, or when nobody has that id. Costs one look-up, where [`RawNode::status`] copies everybody's.
+    pub fn progress(&self, id: NodeId) -> Option<&Progress> {
+        match self.raft.soft_state().role {
+            Role::Leader => self.raft.tracker.progress.get(&id),
+            Role::Follower | Role::PreCandidate | Role::Candidate => None,
+        }
+    }
+
+    /// While true, a leader replaces a configuration change that is proposed by an empty entry: an earlier one
+    /// is in its log and not yet applied. Drivers that would rather wait can look first.
+    pub fn has_pending_conf_change(&self) -> bool {
+        self.raft.has_pending_conf_change()
     }
 
     /// The membership in force here.

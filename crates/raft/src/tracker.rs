@@ -78,12 +78,19 @@ impl Tracker {
 
     /// True when a quorum was heard from since the last check.
     pub fn is_quorum_active(&self) -> bool {
-        let result = self.config.voters.vote_result(|id| {
-            self.progress
-                .get(&id)
-                .filter(|progress| !progress.is_learner)
-                .map(|progress| progress.recent_active)
-        });
+        self.is_quorum(|progress| progress.recent_active)
+    }
+
+    /// True when less than `ticks` ago a quorum had been heard from.
+    pub fn is_quorum_heard_within(&self, ticks: u32) -> bool {
+        self.is_quorum(|progress| progress.silent_ticks < ticks)
+    }
+
+    fn is_quorum(&self, counts: impl Fn(&Progress) -> bool) -> bool {
+        let result = self
+            .config
+            .voters
+            .vote_result(|id| self.progress.get(&id).filter(|progress| !progress.is_learner).map(&counts));
         result == VoteResult::Won
     }
 

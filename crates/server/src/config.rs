@@ -51,6 +51,20 @@ pub struct Config {
     pub warning_apply_duration: Duration,
     pub unsafe_no_fsync: bool,
     pub initial_corrupt_check: bool,
+    /// How often the leader compares the members' keys; `None` never.
+    pub corrupt_check_interval: Option<Duration>,
+    /// How often the leader compares the hashes that compactions have left; `None` never.
+    pub compact_hash_check_interval: Option<Duration>,
+    /// Whether a keep-alive of a lease that is known is answered without waiting for what is being applied.
+    pub fast_lease_keep_alive: bool,
+    /// Whether the leader replicates how much time long leases have left.
+    pub lease_checkpoint: bool,
+    /// Whether that is kept in the file also while the cluster's version is below 3.6.
+    pub lease_checkpoint_persist: bool,
+    /// How often the leader looks whether a downgrade is complete.
+    pub downgrade_check_interval: Duration,
+    /// Makes a cluster of this member alone out of what is in its directory.
+    pub force_new_cluster: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +121,13 @@ impl Config {
             warning_apply_duration: Duration::from_millis(100),
             unsafe_no_fsync: false,
             initial_corrupt_check: false,
+            corrupt_check_interval: None,
+            compact_hash_check_interval: None,
+            fast_lease_keep_alive: true,
+            lease_checkpoint: false,
+            lease_checkpoint_persist: false,
+            downgrade_check_interval: Duration::from_secs(5),
+            force_new_cluster: false,
         }
     }
 

@@ -40,6 +40,22 @@ pub enum Error {
     /// A lease operation that only the leader's lessor may answer.
     NotPrimaryLessor,
     MemberNotFound,
+    MemberExists,
+    PeerUrlExists,
+    /// A peer URL that no member could be reached by.
+    BadMemberUrls,
+    MemberNotLearner,
+    LearnerNotReady,
+    TooManyLearners,
+    NotEnoughStartedMembers,
+    /// Leadership cannot go to that member.
+    BadLeaderTransferee,
+    TimeoutLeaderTransfer,
+    WrongDowngradeVersionFormat,
+    /// A downgrade goes one minor release down.
+    InvalidDowngradeTargetVersion,
+    ClusterVersionUnavailable,
+    DowngradeInProcess,
     /// A request of a kind that this build never proposes was found in the log.
     UnknownMethod,
 }
@@ -74,9 +90,40 @@ impl fmt::Display for Error {
             Error::LearnerNotSupported => "etcdserver: rpc not supported for learner",
             Error::NotPrimaryLessor => "not a primary lessor",
             Error::MemberNotFound => "membership: ID not found",
+            Error::MemberExists => "membership: ID exists",
+            Error::PeerUrlExists => "membership: peerURL exists",
+            Error::BadMemberUrls => "etcdserver: given member URLs are invalid",
+            Error::MemberNotLearner => "membership: can only promote a learner member",
+            Error::LearnerNotReady => {
+                "etcdserver: can only promote a learner member which is in sync with leader"
+            }
+            Error::TooManyLearners => "membership: too many learner members in cluster",
+            Error::NotEnoughStartedMembers => {
+                "etcdserver: re-configuration failed due to not enough started members"
+            }
+            Error::BadLeaderTransferee => "etcdserver: bad leader transferee",
+            Error::WrongDowngradeVersionFormat => "etcdserver: wrong downgrade target version format",
+            Error::InvalidDowngradeTargetVersion => "etcdserver: invalid downgrade target version",
+            Error::ClusterVersionUnavailable => "etcdserver: cluster version not found during downgrade",
+            Error::DowngradeInProcess => "etcdserver: cluster has a downgrade job in progress",
+            Error::TimeoutLeaderTransfer => "etcdserver: request timed out, leader transfer took too long",
             Error::UnknownMethod => "etcdserver: unknown method",
         })
     }
 }
 
 impl std::error::Error for Error {}
+
+impl From<membership::ConfChangeError> for Error {
+    fn from(error: membership::ConfChangeError) -> Error {
+        use membership::ConfChangeError;
+        match error {
+            // Compat: a removed member is one that cannot be found.
+            ConfChangeError::IdRemoved | ConfChangeError::IdNotFound => Error::MemberNotFound,
+            ConfChangeError::IdExists => Error::MemberExists,
+            ConfChangeError::PeerUrlExists => Error::PeerUrlExists,
+            ConfChangeError::NotLearner => Error::MemberNotLearner,
+            ConfChangeError::TooManyLearners => Error::TooManyLearners,
+        }
+    }
+}

@@ -4,21 +4,20 @@
 //! numbers. Nothing here blocks the caller's thread except where a method says so.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use apply::{
     Alarm, AlarmKind, Command, DeleteRangeOutcome, Outcome, PutOutcome, RangeOutcome, Request, TxnOutcome,
 };
-use bytes::Bytes;
-use lease::{LeaseId, RenewError};
+
 use membership::{Cluster, ClusterId, Member, MemberId, Version};
 use mvcc::{MvccError, Revision, View};
 use proto::etcdserverpb::{
-    AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseCheckpoint, LeaseCheckpointRequest,
-    LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest, TxnRequest,
+    AlarmRequest, CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
 };
+use raft::ConfChange;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::backend::{BackendInput, HashAnswer, SnapshotReader};
 use crate::config::Config;
@@ -27,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::progress::{FileProgress, RaftProgress};
 use crate::quota;
 use crate::reads;
-use crate::replicate::RaftInput;
+use crate::replicate::{Proposal, RaftInput};
 use crate::shared::{Shared, StopReason};
 
 /// Committed entries that may wait to be applied before new proposals are refused.
@@ -37,23 +36,10 @@ const APPLY_GAP_MAX: u64 = 5_000;
 /// Proposals that may wait at once. Full: "too many requests".
 const PROPOSALS_MAX: usize = 50_000;
 
-/// How often the end of an expired lease is looked for by a keep-alive that came too late.
-const EXPIRED_POLL: Duration = Duration::from_millis(20);
-
 /// A running member. Cheap to clone.
 #[derive(Clone)]
 pub struct Server {
     pub(crate) shared: Arc<Shared>,
-}
-
-/// A lease's times, in seconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseTimes {
-    /// Truncated toward zero; may be negative between the deadline and the revoke.
-    pub remaining_secs: i64,
-    pub granted_secs: i64,
-    /// Attached keys, sorted; empty unless asked for.
-    pub keys: Vec<Bytes>,
 }
 
 /// The hash of the keys up to a revision, with what is needed to compare it.
@@ -108,7 +94,9 @@ impl Server {
     }
 
     pub fn storage_version(&self) -> Option<Version> {
-        self.shared.storage_version.load().as_deref().copied()
+        let named = self.shared.storage_version.load().as_deref().copied();
+        // Files of 3.5 name none, and a new one is like them until this member has moved it.
+        named.or_else(|| (self.shared.raft.applied() > 0).then_some(Version::new(3, 5)))
     }
 
     pub fn is_leader(&self) -> bool {
@@ -223,91 +211,6 @@ impl Server {
         Ok(())
     }
 
-    /// Grants a lease; `None` lets the server choose its id.
-    pub async fn lease_grant(&self, id: Option<LeaseId>, ttl_secs: i64) -> Result<(LeaseId, i64), Error> {
-        self.check_quota(quota::LEASE_GRANT_COST).await?;
-        let id = id.unwrap_or_else(|| self.draw_lease_id());
-        let request = LeaseGrantRequest { id: id.0, ttl: ttl_secs };
-        match self.propose(Command::LeaseGrant(request)).await? {
-            Outcome::LeaseGrant { id, ttl_secs } => Ok((id, ttl_secs)),
-            other => unreachable!("a lease grant was answered {other:?}"),
-        }
-    }
-
-    fn draw_lease_id(&self) -> LeaseId {
-        loop {
-            let id = (self.shared.request_ids.next() & i64::MAX as u64) as i64;
-            if id != 0 {
-                return LeaseId(id);
-            }
-        }
-    }
-
-    /// The store's revision after the attached keys are deleted.
-    pub async fn lease_revoke(&self, id: LeaseId) -> Result<Revision, Error> {
-        match self.propose(Command::LeaseRevoke(LeaseRevokeRequest { id: id.0 })).await? {
-            Outcome::LeaseRevoke { revision } => Ok(revision),
-            other => unreachable!("a lease revoke was answered {other:?}"),
-        }
-    }
-
-    /// The renewed time to live in seconds; `None` when there is no such lease, or no longer.
-    pub async fn lease_renew(&self, id: LeaseId) -> Result<Option<i64>, Error> {
-        self.wait_for_leader().await?;
-        let known = self.shared.lessor.lock().contains(id);
-        if !known {
-            // Its grant may be committed and not yet applied here.
-            self.wait_applied().await?;
-        }
-        let deadline = Instant::now() + self.shared.config.request_timeout();
-        loop {
-            let renewed = self.shared.lessor.lock().renew(id, self.shared.clock.now());
-            match renewed {
-                Ok(renewed) => {
-                    self.shared.metrics.lease.renewed.inc();
-                    if renewed.clear_checkpoint {
-                        self.clear_checkpoint(id).await?;
-                    }
-                    return Ok(Some(renewed.ttl_secs));
-                }
-                Err(RenewError::NotFound { .. }) => return Ok(None),
-                // Elected, and the first entry of its term is not applied yet: a moment later it is primary.
-                Err(RenewError::NotPrimary) if self.is_leader() && Instant::now() < deadline => {
-                    sleep(EXPIRED_POLL).await;
-                }
-                Err(RenewError::NotPrimary) => return Err(Error::NotPrimaryLessor),
-                // Its revoke is under way. An answer now could promise life to keys that are about to go.
-                Err(RenewError::Expired { .. }) if Instant::now() < deadline => sleep(EXPIRED_POLL).await,
-                Err(RenewError::Expired { .. }) => return Err(Error::Timeout),
-            }
-        }
-    }
-
-    /// A remaining time that was replicated before counts no longer.
-    async fn clear_checkpoint(&self, id: LeaseId) -> Result<(), Error> {
-        let checkpoints = vec![LeaseCheckpoint { id: id.0, remaining_ttl: 0 }];
-        self.propose(Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints })).await.map(|_| ())
-    }
-
-    /// `None` when there is no such lease.
-    pub async fn lease_times(&self, id: LeaseId, keys: LeaseKeys) -> Result<Option<LeaseTimes>, Error> {
-        self.wait_for_leader().await?;
-        self.wait_applied().await?;
-        let mut lessor = self.shared.lessor.lock();
-        let Some(times) = lessor.time_to_live(id, self.shared.clock.now()) else { return Ok(None) };
-        let keys = match keys {
-            LeaseKeys::Listed => lessor.keys(id).cloned().collect(),
-            LeaseKeys::Omitted => Vec::new(),
-        };
-        let (remaining_secs, granted_secs) = (times.remaining_secs, times.granted_secs);
-        Ok(Some(LeaseTimes { remaining_secs, granted_secs, keys }))
-    }
-
-    /// Leases of this member's state, the one that ends first in front.
-    pub fn leases(&self) -> Vec<LeaseId> {
-        self.shared.lessor.lock().leases(self.shared.clock.now())
-    }
-
     pub fn alarms(&self) -> Vec<Alarm> {
         self.shared.alarms.load().list(None)
     }
@@ -369,33 +272,77 @@ impl Server {
     pub(crate) async fn propose(&self, command: Command) -> Result<Outcome, Error> {
         let shared = &self.shared;
         let name = command.name();
+        self.admit_proposal()?;
         let started = Instant::now();
-        if shared.raft.committed() > shared.raft.applied() + APPLY_GAP_MAX
-            || shared.waiters.count() >= PROPOSALS_MAX
-        {
-            return Err(Error::TooManyRequests);
-        }
         let id = shared.request_ids.next();
         let data = Request { id, command }.encode();
         if data.len() > shared.config.max_request_bytes {
             return Err(Error::RequestTooLarge);
         }
-        let answered = shared.waiters.register(id);
-        if shared.to_raft.try_send(RaftInput::Propose { id, data }).is_err() {
-            shared.waiters.forget(id);
-            return Err(self.refusal());
-        }
-        let mut pending = Pending::new(shared, id);
-        let result = match timeout(shared.config.request_timeout(), answered).await {
-            Ok(Ok(result)) => pending.answered(result),
-            Ok(Err(_)) => pending.answered(Err(Error::Stopped)),
-            Err(_) => Err(Error::Timeout),
-        };
-        drop(pending);
+        let result = self.propose_as(id, Proposal::Request(data)).await;
         let success = if result.is_ok() { "true" } else { "false" };
         let duration = started.elapsed().as_secs_f64();
         shared.metrics.server.request_duration.with_label_values(&[name, success]).observe(duration);
         result
+    }
+
+    /// As [`Server::propose`], for a change of the members.
+    pub(crate) async fn propose_conf_change(&self, change: ConfChange) -> Result<(), Error> {
+        self.admit_proposal()?;
+        let id = self.shared.request_ids.next();
+        self.propose_as(id, Proposal::ConfChange(ConfChange { id, ..change })).await.map(|_| ())
+    }
+
+    fn admit_proposal(&self) -> Result<(), Error> {
+        let raft = &self.shared.raft;
+        let is_full =
+            raft.committed() > raft.applied() + APPLY_GAP_MAX || self.shared.waiters.count() >= PROPOSALS_MAX;
+        if is_full { Err(Error::TooManyRequests) } else { Ok(()) }
+    }
+
+    async fn propose_as(&self, id: u64, proposal: Proposal) -> Result<Outcome, Error> {
+        let shared = &self.shared;
+        let started = shared.clock.elapsed();
+        let answered = shared.waiters.register(id);
+        if shared.to_raft.try_send(RaftInput::Propose { id, proposal }).is_err() {
+            shared.waiters.forget(id);
+            return Err(self.refusal());
+        }
+        let mut pending = Pending::new(shared, id);
+        match timeout(shared.config.request_timeout(), answered).await {
+            Ok(Ok(result)) => pending.answered(result),
+            Ok(Err(_)) => pending.answered(Err(Error::Stopped)),
+            Err(_) => Err(self.timeout_error(started)),
+        }
+    }
+
+    /// What may have kept a proposal that was made at `started` from being applied in time.
+    /// Source: etcd `server/etcdserver/server.go`, `parseProposeCtxErr`.
+    fn timeout_error(&self, started: Duration) -> Error {
+        let shared = &self.shared;
+        if let Some(elected) = *shared.leader_since.lock() {
+            let before = elected.saturating_sub(2 * shared.config.election_timeout);
+            if (before..elected).contains(&started) {
+                return Error::TimeoutLeaderFailure;
+            }
+        }
+        let waited = shared.clock.elapsed().saturating_sub(started);
+        let was_connected = |id| self.shared.network.active_for(id).is_some_and(|active| active >= waited);
+        match shared.raft.leader() {
+            None => Error::Timeout,
+            Some(leader) if leader == shared.member_id => {
+                let cluster = shared.cluster.load();
+                let voters: Vec<_> = cluster.members().filter(|member| !member.is_learner).collect();
+                let connected = voters
+                    .iter()
+                    .filter(|member| member.id == shared.member_id || was_connected(member.id))
+                    .count();
+                let has_quorum = connected > voters.len() / 2;
+                if has_quorum { Error::Timeout } else { Error::TimeoutConnectionLost }
+            }
+            Some(leader) if was_connected(leader) => Error::Timeout,
+            Some(_) => Error::TimeoutConnectionLost,
+        }
     }
 
     /// Why a queue did not take a request.
@@ -411,7 +358,7 @@ impl Server {
     }
 
     /// A request that needs space is refused when the file is at its quota, and an alarm raised.
-    async fn check_quota(&self, cost: u64) -> Result<(), Error> {
+    pub(crate) async fn check_quota(&self, cost: u64) -> Result<(), Error> {
         if quota::has_room(&self.shared, cost) {
             return Ok(());
         }
@@ -431,18 +378,8 @@ impl Server {
         }
     }
 
-    async fn wait_for_leader(&self) -> Result<(), Error> {
-        let mut leader = self.leader();
-        let known = leader.wait_for(Option::is_some);
-        match timeout(self.shared.config.request_timeout(), known).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(Error::Stopped),
-            Err(_) => Err(Error::NoLeader),
-        }
-    }
-
     /// Waits until all that is committed now is applied here.
-    async fn wait_applied(&self) -> Result<(), Error> {
+    pub(crate) async fn wait_applied(&self) -> Result<(), Error> {
         let shared = &self.shared;
         let (waiter, answered) = oneshot::channel();
         shared.apply_waiters.wait(shared.raft.committed(), vec![waiter], || shared.raft.applied());
@@ -482,11 +419,4 @@ impl Drop for Pending<'_> {
             self.shared.metrics.server.proposals_failed.inc();
         }
     }
-}
-
-/// Whether an answer about a lease lists its keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeaseKeys {
-    Listed,
-    Omitted,
 }

@@ -50,7 +50,16 @@ impl std::error::Error for ReceiveError {}
 impl Server {
     /// Takes a raft message from another member. Never blocks.
     pub fn receive(&self, message: Message) -> Result<(), ReceiveError> {
-        if self.shared.cluster.load().is_removed(MemberId(message.from)) {
+        self.admits(&message)?;
+        if self.shared.to_raft.len() >= INBOX_MAX {
+            return Err(ReceiveError::Full);
+        }
+        self.tell_raft(RaftInput::Step(Box::new(message)))
+    }
+
+    /// Whether a raft message may be taken at all.
+    pub fn admits(&self, message: &Message) -> Result<(), ReceiveError> {
+        if self.is_removed(MemberId(message.from)) {
             tracing::warn!(
                 local_member_id = %self.shared.member_id,
                 removed_member_id = %MemberId(message.from),
@@ -64,10 +73,7 @@ impl Server {
         if message.kind == MessageType::ForgetLeader {
             return Err(ReceiveError::Local);
         }
-        if self.shared.to_raft.len() >= INBOX_MAX {
-            return Err(ReceiveError::Full);
-        }
-        self.tell_raft(RaftInput::Step(Box::new(message)))
+        Ok(())
     }
 
     /// A message to this member could not be sent.

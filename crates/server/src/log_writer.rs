@@ -3,16 +3,19 @@
 //! While a sync is under way the next writes gather in the queue, so batches grow with the load and no
 //! timer is needed. Nothing that depends on a write leaves before its sync has returned.
 
+use std::fmt;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use raft::{ConfState, EntryId, Index, Persist, Term};
+use raft::{ConfState, EntryId, Index, Persist, Snapshot, Term};
 use wal::{Preparation, SnapshotRecord, Wal};
 
+use crate::apply_loop::ApplyInput;
+use crate::backend::{Applied, snap_file};
 use crate::replicate::RaftInput;
-use crate::shared::Shared;
+use crate::shared::{Flow, Shared};
 
 /// Bytes of entries that one sync may cover: bounds how long the first of them waits.
 const BATCH_BYTES_MAX: u64 = 8 << 20;
@@ -38,8 +41,31 @@ pub struct LogWriter {
     shared: Arc<Shared>,
     inputs: Receiver<LogInput>,
     to_raft: Sender<RaftInput>,
+    to_apply: Sender<ApplyInput>,
     /// Makes the next segment, while there is none.
     preparing: Option<JoinHandle<Result<Preparation, wal::Error>>>,
+}
+
+/// Why the log cannot go on.
+#[derive(Debug)]
+enum LogError {
+    Wal(wal::Error),
+    SnapFile(std::io::Error),
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LogError::Wal(error) => error.fmt(f),
+            LogError::SnapFile(error) => write!(f, "save .snap file of a received snapshot: {error}"),
+        }
+    }
+}
+
+impl From<wal::Error> for LogError {
+    fn from(error: wal::Error) -> LogError {
+        LogError::Wal(error)
+    }
 }
 
 fn prepare(mut preparation: Preparation) -> Result<Preparation, wal::Error> {
@@ -50,9 +76,9 @@ fn prepare(mut preparation: Preparation) -> Result<Preparation, wal::Error> {
     Ok(preparation)
 }
 
-enum Step {
-    Continue,
-    Stop,
+fn prepare_at_once(mut preparation: Preparation) -> Result<Preparation, wal::Error> {
+    while !preparation.step()? {}
+    Ok(preparation)
 }
 
 impl LogWriter {
@@ -61,32 +87,42 @@ impl LogWriter {
         shared: Arc<Shared>,
         inputs: Receiver<LogInput>,
         to_raft: Sender<RaftInput>,
+        to_apply: Sender<ApplyInput>,
     ) -> LogWriter {
-        LogWriter { wal, shared, inputs, to_raft, preparing: None }
+        LogWriter { wal, shared, inputs, to_raft, to_apply, preparing: None }
     }
 
     /// Runs until told to stop. An error of the disk ends it and the member: what a failed sync left on
     /// the disk cannot be known.
     pub fn run(mut self) {
-        if let Err(error) = self.run_until_stopped() {
-            self.shared.fail(format!("write-ahead log: {error}"));
+        while let Ok(first) = self.inputs.recv() {
+            if self.turn(Some(first)) == Flow::Stop {
+                break;
+            }
         }
+        self.end();
+    }
+
+    /// Writes what waits, `first` before all else. Does not wait.
+    pub fn turn(&mut self, first: Option<LogInput>) -> Flow {
+        let Some(first) = first.or_else(|| self.inputs.try_recv().ok()) else { return Flow::Continue };
+        let written = self.write_batch(first).and_then(|flow| {
+            self.prepare_next_segment()?;
+            Ok(flow)
+        });
+        written.unwrap_or_else(|error| {
+            self.shared.fail(format!("write-ahead log: {error}"));
+            Flow::Stop
+        })
+    }
+
+    fn end(mut self) {
         if let Some(Ok(Ok(prepared))) = self.preparing.take().map(JoinHandle::join) {
             // One that was made in vain is removed.
             self.wal.finish_preparation(prepared).ok();
         }
         if let Err(error) = self.wal.close() {
             tracing::warn!(%error, "failed to close the write-ahead log");
-        }
-    }
-
-    fn run_until_stopped(&mut self) -> Result<(), wal::Error> {
-        loop {
-            self.prepare_next_segment()?;
-            let Ok(first) = self.inputs.recv() else { return Ok(()) };
-            if let Step::Stop = self.write_batch(first)? {
-                return Ok(());
-            }
         }
     }
 
@@ -101,15 +137,20 @@ impl LogWriter {
             && self.wal.is_half_full()
             && let Some(preparation) = self.wal.start_preparation()?
         {
+            if self.shared.clock.is_simulated() {
+                // Threads have no order that could be repeated.
+                let prepared = prepare_at_once(preparation)?;
+                return self.wal.finish_preparation(prepared);
+            }
             self.preparing = Some(thread::spawn(move || prepare(preparation)));
         }
         Ok(())
     }
 
-    fn write_batch(&mut self, first: LogInput) -> Result<Step, wal::Error> {
+    fn write_batch(&mut self, first: LogInput) -> Result<Flow, LogError> {
         let mut persists = Vec::new();
         let mut snapshot = None;
-        let mut step = Step::Continue;
+        let mut flow = Flow::Continue;
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(input) = next {
@@ -120,7 +161,7 @@ impl LogWriter {
                 }
                 LogInput::Snapshot { index, term, conf_state } => snapshot = Some((index, term, conf_state)),
                 LogInput::Stop => {
-                    step = Step::Stop;
+                    flow = Flow::Stop;
                     break;
                 }
             }
@@ -130,18 +171,29 @@ impl LogWriter {
         if let Some((index, term, conf_state)) = snapshot {
             self.save_snapshot(index, term, &conf_state)?;
         }
-        Ok(step)
+        Ok(flow)
     }
 
-    fn persist(&mut self, persists: Vec<Persist>) -> Result<(), wal::Error> {
+    fn persist(&mut self, persists: Vec<Persist>) -> Result<(), LogError> {
         if persists.is_empty() {
             return Ok(());
         }
-        let metrics = &self.shared.metrics.disk;
+        let shared = self.shared.clone();
+        let metrics = &shared.metrics.disk;
         let started = Instant::now();
         let mut must_sync = false;
+        let mut received = Vec::new();
         for persist in &persists {
-            self.wal.append(persist.hard_state.as_ref(), &persist.entries)?;
+            if let Some(snapshot) = &persist.snapshot {
+                self.record_received(snapshot)?;
+                // The state first: it says that the snapshot is committed, and entries behind a snapshot that
+                // is not could not be read again.
+                self.wal.append(persist.hard_state.as_ref(), &[])?;
+                self.wal.append(None, &persist.entries)?;
+                received.push(snapshot.clone());
+            } else {
+                self.wal.append(persist.hard_state.as_ref(), &persist.entries)?;
+            }
             must_sync |= persist.must_sync;
         }
         if must_sync {
@@ -163,9 +215,36 @@ impl LogWriter {
         if !messages.is_empty() {
             self.shared.network.send(messages);
         }
+        // Before the raft thread learns of it, and lets entries behind the snapshot follow.
+        for snapshot in received {
+            self.to_apply.send(ApplyInput::Snapshot(Box::new(snapshot))).ok();
+        }
         if self.to_raft.send(RaftInput::Persisted(acks)).is_err() {
             tracing::debug!("the raft thread has stopped");
         }
+        Ok(())
+    }
+
+    /// The file came before the message, so it is durable. Nothing counts until the hard state says that the
+    /// snapshot is committed: see [`wal::valid_snapshots`].
+    fn record_received(&mut self, snapshot: &Snapshot) -> Result<(), LogError> {
+        let shared = &self.shared;
+        let metadata = &snapshot.metadata;
+        let id = snapshot.entry_id();
+        // Compat: etcd 3.6 and older start from this file. Newer leaders may leave its content out.
+        if !snapshot.data.is_empty() {
+            let dir = shared.config.snap_dir();
+            let applied = Applied { index: id.index.0, term: id.term.0 };
+            let (conf_state, data) = (&metadata.conf_state, &snapshot.data);
+            snap_file::save(shared.disk.as_ref(), &dir, applied, conf_state, data, &shared.metrics.disk)
+                .map_err(LogError::SnapFile)?;
+        }
+        self.wal.save_snapshot(&SnapshotRecord {
+            index: id.index,
+            term: id.term,
+            conf_state: Some(metadata.conf_state.clone()),
+        })?;
+        tracing::info!(snapshot_index = id.index.0, "recorded a snapshot from the leader");
         Ok(())
     }
 

@@ -1,19 +1,20 @@
 //! What the member's threads and its callers share.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use apply::{Alarms, Outcome};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_channel::Sender;
 use disk::Disk;
-use lease::{Lessor, Now};
-use membership::{Cluster, ClusterId, MemberId, Version};
+use lease::Lessor;
+use membership::{Cluster, ClusterId, Member, MemberId, Version};
 use mvcc::{CompactionHashes, MvccError, ReadAt, Revision, View, ViewCell};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::backend::{BackendInput, Batch};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::Error;
 use crate::handle::HashKvAnswer;
@@ -23,6 +24,7 @@ use crate::progress::{FileProgress, RaftProgress};
 use crate::reads::{ApplyWaiters, ReadQueue};
 use crate::replicate::RaftInput;
 use crate::request_id::RequestIds;
+use crate::versions;
 use crate::waiters::Waiters;
 
 /// One per member. Each field says who writes it; everyone may read.
@@ -45,11 +47,14 @@ pub struct Shared {
     pub alarms: ArcSwap<Alarms>,
     /// Written by compactions; HashKV at their revisions answers from it.
     pub compaction_hashes: Mutex<CompactionHashes>,
+    pub cluster_version_changed: Notify,
     pub storage_version: ArcSwapOption<Version>,
     pub raft: RaftProgress,
     pub file: FileProgress,
     /// Written by the raft thread.
     pub leader: watch::Sender<Option<MemberId>>,
+    /// When the last leader was elected, as this member saw it.
+    pub leader_since: Mutex<Option<Duration>>,
     /// `Some` once the member is going down, with the reason when it failed.
     pub stop: watch::Sender<Option<StopReason>>,
     pub request_ids: RequestIds,
@@ -118,6 +123,61 @@ impl Shared {
         })
     }
 
+    /// A member that joined, or whose URLs have changed.
+    pub fn note_peer(&self, member: &Member) {
+        let (me, id) = (self.member_id.to_string(), member.id.to_string());
+        self.metrics.server.known_peers.with_label_values(&[&me, &id]).set(1);
+        if member.id != self.member_id {
+            self.network.set_peer(member.id, &member.peer_urls);
+        }
+    }
+
+    /// A member that left for good.
+    pub fn forget_peer(&self, id: MemberId) {
+        let (me, gone) = (self.member_id.to_string(), id.to_string());
+        self.metrics.server.known_peers.with_label_values(&[&me, &gone]).set(0);
+        if id != self.member_id {
+            self.network.remove_peer(id);
+        }
+    }
+
+    /// Makes the members and versions visible to everyone.
+    pub fn publish_cluster(&self, cluster: &Cluster) {
+        let before = self.cluster.swap(Arc::new(cluster.clone())).version();
+        self.metrics.server.is_learner.set(i64::from(self.is_learner()));
+        if let Some(now) = cluster.version().filter(|now| Some(*now) != before) {
+            self.note_cluster_version(before, now);
+            self.cluster_version_changed.notify_one();
+            if let Some(refusal) = versions::refusal(now) {
+                self.fail(refusal);
+            }
+        }
+    }
+
+    fn note_cluster_version(&self, before: Option<Version>, now: Version) {
+        let metric = &self.metrics.server.cluster_version;
+        if let Some(before) = before {
+            metric.with_label_values(&[&before.major_minor()]).set(0);
+        }
+        metric.with_label_values(&[&now.major_minor()]).set(1);
+        let message =
+            if before.is_some() { "updated cluster version" } else { "set initial cluster version" };
+        tracing::info!(
+            cluster_id = %self.cluster_id,
+            local_member_id = %self.member_id,
+            cluster_version = now.major_minor(),
+            "{message}"
+        );
+    }
+
+    /// Tells everyone who waits for a leader, or looks when the last one came.
+    pub fn note_leader(&self, leader: Option<MemberId>) {
+        if leader.is_some() {
+            *self.leader_since.lock() = Some(self.clock.elapsed());
+        }
+        self.leader.send_replace(leader);
+    }
+
     pub fn is_leader(&self) -> bool {
         self.raft.leader() == Some(self.member_id)
     }
@@ -127,28 +187,9 @@ impl Shared {
     }
 }
 
-/// The process's own clock: monotonic, from its start.
-pub struct Clock {
-    start: Instant,
-}
-
-impl Default for Clock {
-    fn default() -> Clock {
-        Clock { start: Instant::now() }
-    }
-}
-
-impl Clock {
-    pub fn elapsed(&self) -> Duration {
-        self.start.elapsed()
-    }
-
-    pub fn now(&self) -> Now {
-        Now(self.elapsed())
-    }
-}
-
-/// The wall clock, for ids and for what people read.
-pub fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+/// Whether a thread goes on after what it was just told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    Continue,
+    Stop,
 }

@@ -1,37 +1,62 @@
-//! Starting a member's threads, and stopping them.
+//! Putting a member together, starting its threads, and stopping them.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use crossbeam_channel::{Sender, bounded, unbounded};
-use disk::Disk;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use disk::{Disk, RealDisk};
 use mvcc::watch::{Hub, HubConfig};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::apply_loop::{ApplyInput, ApplyLoop};
 use crate::backend::{Backend, BackendInput, Batch, Queues};
 use crate::bootstrap::{self, BootError, Booted};
+use crate::clock::Clock;
 use crate::config::{Config, SERVER_VERSION};
 use crate::handle::Server;
 use crate::log_writer::{LogInput, LogWriter};
 use crate::metrics::Metrics;
-use crate::network::Network;
+use crate::network::{Network, NoNetwork};
 use crate::progress::{FileProgress, RaftProgress};
 use crate::reads::{ApplyWaiters, ReadQueue};
 use crate::replicate::{RaftInput, Replicator};
 use crate::request_id::RequestIds;
-use crate::shared::{Clock, Shared, StopReason, unix_time};
-use crate::tasks;
+use crate::shared::{Flow, Shared, StopReason};
 use crate::waiters::Waiters;
+use crate::{corruption, tasks, versions};
 
 /// Batches between the apply and the backend thread. Full: apply waits, and with it the proposals' gate. A
 /// bounded channel has all its slots from the start, so this is memory of every member: some 2 MiB.
 const BATCH_QUEUE: usize = 8_192;
+
+/// What a member runs on.
+#[derive(Clone)]
+pub struct Environment {
+    pub disk: Arc<dyn Disk>,
+    pub network: Arc<dyn Network>,
+    pub metrics: Metrics,
+    pub clock: Clock,
+    /// Sizes of the log's files; others than the default only for tests and the simulator.
+    pub log: wal::Options,
+}
+
+impl Default for Environment {
+    /// This machine, without a way to other members.
+    fn default() -> Environment {
+        Environment {
+            disk: Arc::new(RealDisk),
+            network: Arc::new(NoNetwork),
+            metrics: Metrics::new(),
+            clock: Clock::default(),
+            log: wal::Options::default(),
+        }
+    }
+}
 
 /// A member and its threads. Dropping it without [`Member::stop`] leaves the directory as a crash would.
 pub struct Member {
@@ -43,92 +68,171 @@ pub struct Member {
     tasks: JoinSet<()>,
 }
 
+/// The stages of a member's pipeline, before each gets its thread. A simulator gives them none, and takes
+/// their turns in an order of its own.
+pub struct Stages {
+    replicator: Replicator,
+    log_writer: LogWriter,
+    apply_loop: ApplyLoop,
+    backend: Backend,
+    catch_up: CatchUpLoop,
+    to_log: Sender<LogInput>,
+    to_apply: Sender<ApplyInput>,
+    catch_up_wakes: Sender<CatchUp>,
+}
+
+/// One of [`Stages`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Replicate,
+    Log,
+    Apply,
+    Backend,
+    CatchUp,
+}
+
+impl Stage {
+    pub const ALL: [Stage; 5] = [Stage::Replicate, Stage::Log, Stage::Apply, Stage::Backend, Stage::CatchUp];
+}
+
 enum CatchUp {
     Wanted,
     Stop,
 }
 
-impl Member {
-    /// Reads the directory and starts the threads. May take as long as the file is large: call it where
-    /// blocking is allowed. The member is not ready yet: see [`Member::ready`].
-    pub fn start(
-        config: Config,
-        disk: Arc<dyn Disk>,
-        network: Arc<dyn Network>,
-        metrics: Metrics,
-        runtime: &Handle,
-    ) -> Result<Member, BootError> {
-        Member::start_with_log(config, wal::Options::default(), disk, network, metrics, runtime)
+/// Reads history for watchers that are behind.
+struct CatchUpLoop {
+    shared: Arc<Shared>,
+    inputs: Receiver<CatchUp>,
+}
+
+impl CatchUpLoop {
+    fn run(mut self) {
+        while let Ok(CatchUp::Wanted) = self.inputs.recv() {
+            if self.catch_up() == Flow::Stop {
+                return;
+            }
+        }
     }
 
-    /// As [`Member::start`], with a log of other sizes than members use: for tests and the simulator.
-    pub fn start_with_log(
+    fn turn(&mut self) -> Flow {
+        match self.inputs.try_recv() {
+            Ok(CatchUp::Wanted) => self.catch_up(),
+            Ok(CatchUp::Stop) => Flow::Stop,
+            Err(_) => Flow::Continue,
+        }
+    }
+
+    fn catch_up(&mut self) -> Flow {
+        loop {
+            let view = self.shared.views.load();
+            match self.shared.hub.catch_up(&*view) {
+                Ok(true) => {}
+                Ok(false) => return Flow::Continue,
+                Err(error) => {
+                    self.shared.fail(format!("read history for watchers: {error}"));
+                    return Flow::Stop;
+                }
+            }
+        }
+    }
+}
+
+impl Stages {
+    /// Reads the directory and puts the member together; nothing runs yet. May take as long as the file is
+    /// large: call it where blocking is allowed.
+    pub fn assemble(
         config: Config,
-        log: wal::Options,
-        disk: Arc<dyn Disk>,
-        network: Arc<dyn Network>,
-        metrics: Metrics,
+        environment: Environment,
         runtime: &Handle,
-    ) -> Result<Member, BootError> {
-        let mut booted = bootstrap::boot(&config, log, disk.clone())?;
+    ) -> Result<(Server, Stages), BootError> {
+        let mut booted = bootstrap::boot(&config, &environment, runtime)?;
         // Bounded by the gate of proposals: all else in it is one per batch, per round of reads or per write.
         let (to_raft, raft_inputs) = unbounded();
         let (to_log, log_inputs) = unbounded();
         let (to_apply, apply_inputs) = unbounded();
         let (to_file, batches) = bounded(BATCH_QUEUE);
         let (to_backend, backend_inputs) = unbounded();
-        let (catch_up, catch_up_inputs) = bounded(1);
-        let shared = Arc::new(share(
+        let (catch_up_wakes, catch_up_inputs) = bounded(1);
+        let disk = environment.disk.clone();
+        let shared = share(
             config,
-            disk.clone(),
-            network,
-            metrics,
+            environment,
             &mut booted,
-            to_raft.clone(),
-            to_file,
-            to_backend,
-            catch_up.clone(),
-        ));
-        let Booted { db, db_path, wal, node, state, unfinished_compaction, start, .. } = booted;
-
-        let backend = Backend::new(
-            db,
-            db_path,
-            disk,
-            shared.clone(),
-            Queues { batches, inputs: backend_inputs, to_log: to_log.clone() },
-            unfinished_compaction,
+            Inlets { to_raft: to_raft.clone(), to_file, to_backend, catch_up: catch_up_wakes.clone() },
         );
-        let log_writer = LogWriter::new(wal, shared.clone(), log_inputs, to_raft.clone());
-        let apply_loop = ApplyLoop::new(state, shared.clone(), apply_inputs, to_raft, runtime.clone(), start);
-        let replicator = Replicator::new(node, shared.clone(), raft_inputs, to_log.clone(), to_apply.clone());
-        let watched = shared.clone();
+        let shared = Arc::new(shared);
+        let Booted { db, db_path, wal, node, state, unfinished_compaction, start, .. } = booted;
+        let queues = Queues { batches, inputs: backend_inputs, to_log: to_log.clone() };
+        let stages = Stages {
+            backend: Backend::new(db, db_path, disk, shared.clone(), queues, unfinished_compaction),
+            log_writer: LogWriter::new(wal, shared.clone(), log_inputs, to_raft.clone(), to_apply.clone()),
+            apply_loop: ApplyLoop::new(state, shared.clone(), apply_inputs, to_raft, runtime.clone(), start),
+            replicator: Replicator::new(node, shared.clone(), raft_inputs, to_log.clone(), to_apply.clone()),
+            catch_up: CatchUpLoop { shared: shared.clone(), inputs: catch_up_inputs },
+            to_log,
+            to_apply,
+            catch_up_wakes,
+        };
+        let server = Server { shared };
+        for member in server.cluster().members() {
+            server.shared.note_peer(member);
+        }
+        Ok((server, stages))
+    }
+
+    /// What a member does at its very beginning, before any turn.
+    pub fn begin(&mut self) {
+        self.backend.begin();
+        self.replicator.begin();
+    }
+
+    /// Lets one stage do what it can do now, without waiting. False once it has stopped.
+    pub fn turn(&mut self, stage: Stage) -> bool {
+        let flow = match stage {
+            Stage::Replicate => self.replicator.turn(None),
+            Stage::Log => self.log_writer.turn(None),
+            Stage::Apply => self.apply_loop.turn(None),
+            Stage::Backend => self.backend.turn(None),
+            Stage::CatchUp => self.catch_up.turn(),
+        };
+        flow == Flow::Continue
+    }
+}
+
+impl Member {
+    /// Reads the directory and starts the threads. May take as long as the file is large: call it where
+    /// blocking is allowed. The member is not ready yet: see [`Member::ready`].
+    pub fn start(config: Config, environment: Environment, runtime: &Handle) -> Result<Member, BootError> {
+        let (server, stages) = Stages::assemble(config, environment, runtime)?;
+        if server.config().initial_corrupt_check && server.raft().applied() > 0 {
+            runtime.block_on(server.check_initial_corruption()).map_err(BootError::Corrupt)?;
+        }
+        let Stages {
+            replicator,
+            log_writer,
+            apply_loop,
+            backend,
+            catch_up,
+            to_log,
+            to_apply,
+            catch_up_wakes,
+        } = stages;
         let threads = vec![
             spawn("backend", move || backend.run())?,
             spawn("wal", move || log_writer.run())?,
             spawn("apply", move || apply_loop.run())?,
             spawn("raft", move || replicator.run())?,
-            spawn("watch", move || catch_up_watchers(&watched, &catch_up_inputs))?,
+            spawn("watch", move || catch_up.run())?,
         ];
-        let server = Server { shared };
-        let tasks = start_tasks(&server, runtime);
-        Ok(Member { server, threads, to_log, to_apply, catch_up, tasks })
+        let tasks = server.start_tasks(runtime);
+        Ok(Member { server, threads, to_log, to_apply, catch_up: catch_up_wakes, tasks })
     }
 
     /// Waits until the cluster knows this member and its version: requests may come from then on. Ends early
     /// when the member stops; [`Server::stopping`] tells.
     pub async fn ready(&self) {
-        let mut stopping = self.server.stopping();
-        let settled = async {
-            tasks::publish(self.server.clone()).await;
-            while self.server.cluster().version().is_none() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::select! {
-            () = settled => {}
-            _ = stopping.wait_for(Option::is_some) => {}
-        }
+        self.server.become_ready().await;
     }
 
     /// Stops the threads in the order of the pipeline, so that all that was acknowledged is in the file.
@@ -161,6 +265,37 @@ impl Member {
     }
 }
 
+impl Server {
+    /// As [`Member::ready`].
+    pub async fn become_ready(&self) {
+        let mut stopping = self.stopping();
+        let settled = async {
+            tasks::publish(self.clone()).await;
+            while self.cluster().version().is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = settled => {}
+            _ = stopping.wait_for(Option::is_some) => {}
+        }
+    }
+
+    /// Starts what a member does by itself. Dropping the set ends it.
+    pub fn start_tasks(&self, runtime: &Handle) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn_on(tasks::expire_leases(self.clone()), runtime);
+        tasks.spawn_on(tasks::checkpoint_leases(self.clone()), runtime);
+        tasks.spawn_on(tasks::advance_election(self.clone()), runtime);
+        tasks.spawn_on(tasks::compact_automatically(self.clone()), runtime);
+        tasks.spawn_on(corruption::compare_keys(self.clone()), runtime);
+        tasks.spawn_on(corruption::compare_compactions(self.clone()), runtime);
+        tasks.spawn_on(versions::settle_versions(self.clone()), runtime);
+        tasks.spawn_on(versions::end_downgrade(self.clone()), runtime);
+        tasks
+    }
+}
+
 fn shared_clear(shared: &Shared) {
     shared.waiters.clear();
     shared.apply_waiters.clear();
@@ -173,18 +308,17 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     thread.map_err(|error| BootError::Io { action: format!("start thread {name}"), error })
 }
 
-#[allow(clippy::too_many_arguments, reason = "each goes into one field")]
-fn share(
-    config: Config,
-    disk: Arc<dyn Disk>,
-    network: Arc<dyn Network>,
-    metrics: Metrics,
-    booted: &mut Booted,
+/// Where each stage takes its inputs.
+struct Inlets {
     to_raft: Sender<RaftInput>,
     to_file: Sender<Batch>,
     to_backend: Sender<BackendInput>,
     catch_up: Sender<CatchUp>,
-) -> Shared {
+}
+
+fn share(config: Config, environment: Environment, booted: &mut Booted, inlets: Inlets) -> Shared {
+    let Environment { disk, network, metrics, clock, log: _ } = environment;
+    let Inlets { to_raft, to_file, to_backend, catch_up } = inlets;
     let views = booted.state.store.cell().clone();
     // One wake-up waiting is enough: the thread works until nothing is wanted.
     let wake = move || {
@@ -194,18 +328,18 @@ fn share(
     let raft = RaftProgress::default();
     let applied = booted.applied();
     raft.set_applied(applied.index, applied.term);
-    raft.set_committed(booted.hard_state.commit.0.max(applied.index));
+    raft.set_committed(booted.hard_state.commit.0);
     raft.set_term(booted.hard_state.term.0);
     let member_id = booted.member_id;
     let lessor = booted.lessor.take().expect("the lessor is taken once");
     set_identity_metrics(&metrics, &config, booted);
     Shared {
-        request_ids: RequestIds::new(member_id, unix_time().as_millis() as u64),
+        request_ids: RequestIds::new(member_id, clock.unix_time().as_millis() as u64),
         config,
         metrics,
         member_id,
         cluster_id: booted.cluster_id,
-        clock: Clock::default(),
+        clock,
         disk,
         network,
         views,
@@ -213,11 +347,13 @@ fn share(
         lessor: Mutex::new(lessor),
         cluster: ArcSwap::from_pointee(booted.state.cluster.clone()),
         alarms: ArcSwap::from_pointee(booted.state.alarms.clone()),
+        cluster_version_changed: Notify::new(),
         compaction_hashes: Mutex::default(),
         storage_version: ArcSwapOption::new(booted.storage_version.map(Arc::new)),
         raft,
         file: FileProgress::default(),
         leader: watch::Sender::new(None),
+        leader_since: Mutex::new(None),
         stop: watch::Sender::new(None),
         waiters: Waiters::default(),
         reads: ReadQueue::default(),
@@ -234,34 +370,8 @@ fn set_identity_metrics(metrics: &Metrics, config: &Config, booted: &Booted) {
     server.id.with_label_values(&[&id]).set(1);
     server.version.with_label_values(&[SERVER_VERSION]).set(1);
     server.quota_backend_bytes.set(config.quota().unwrap_or(config.quota_backend_bytes));
-    server.known_peers.with_label_values(&[&id, &id]).set(1);
     server.auth_revision.set(1);
     if let Some(version) = booted.state.cluster.version() {
         server.cluster_version.with_label_values(&[&version.major_minor()]).set(1);
-    }
-}
-
-fn start_tasks(server: &Server, runtime: &Handle) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
-    tasks.spawn_on(tasks::expire_leases(server.clone()), runtime);
-    tasks.spawn_on(tasks::settle_versions(server.clone()), runtime);
-    tasks.spawn_on(tasks::compact_automatically(server.clone()), runtime);
-    tasks
-}
-
-/// Reads history for watchers that are behind.
-fn catch_up_watchers(shared: &Shared, inputs: &crossbeam_channel::Receiver<CatchUp>) {
-    while let Ok(CatchUp::Wanted) = inputs.recv() {
-        loop {
-            let view = shared.views.load();
-            match shared.hub.catch_up(&*view) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    shared.fail(format!("read history for watchers: {error}"));
-                    return;
-                }
-            }
-        }
     }
 }

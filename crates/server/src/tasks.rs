@@ -1,20 +1,18 @@
-//! What a member does by itself, beside requests: it makes itself known, ends leases, settles versions,
-//! compacts.
+//! What a member does by itself, beside requests: it makes itself known, ends leases, compacts.
 
 use std::time::Duration;
 
 use apply::Command;
 use lease::LeaseId;
-use membership::Version;
-use proto::etcdserverpb::{CompactionRequest, LeaseRevokeRequest};
-use proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
+use proto::etcdserverpb::{CompactionRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest};
+use proto::membershippb::{Attributes, ClusterMemberAttrSetRequest};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::backend::{BackendInput, STORAGE_VERSION, Write};
 use crate::compactor::Compactor;
 use crate::error::Error;
 use crate::handle::Server;
+use crate::replicate::RaftInput;
 
 /// How often due leases are looked for. Source: etcd `server/lease/lessor.go`.
 const LEASE_INTERVAL: Duration = Duration::from_millis(500);
@@ -22,8 +20,10 @@ const LEASE_INTERVAL: Duration = Duration::from_millis(500);
 /// Revokes under way at once. Source: etcd `server/etcdserver/server.go`.
 const REVOKES_MAX: usize = 16;
 
-/// How often versions are compared. Source: etcd `server/etcdserver/server.go`.
-const VERSION_INTERVAL: Duration = Duration::from_secs(4);
+/// How often, and how many times, a starting member looks whether it has met others: for 5 s, after which its
+/// election timeout has passed anyway. Source: etcd `server/etcdserver/server.go`.
+const ADVANCE_POLL: Duration = Duration::from_millis(50);
+const ADVANCE_LOOKS: u32 = 100;
 
 /// Between two tries of what must succeed before the member is ready.
 const RETRY: Duration = Duration::from_millis(100);
@@ -66,6 +66,14 @@ pub async fn expire_leases(server: Server) {
     loop {
         ticks.tick().await;
         let expired = server.shared.lessor.lock().expired(server.shared.clock.now());
+        if expired.is_empty() {
+            continue;
+        }
+        // A leader that was cut off, or stuck, may have a successor under which they were renewed.
+        if server.ensure_leadership().await.is_err() {
+            tracing::warn!(leases = expired.len(), "ended no leases: leadership is not confirmed");
+            continue;
+        }
         let mut revokes = JoinSet::new();
         for id in expired {
             if revokes.len() >= REVOKES_MAX {
@@ -77,6 +85,60 @@ pub async fn expire_leases(server: Server) {
     }
 }
 
+/// Replicates how much time long leases have left, while this member leads: see the gate `LeaseCheckpoint`.
+pub async fn checkpoint_leases(server: Server) {
+    if !server.shared.config.lease_checkpoint {
+        return;
+    }
+    let mut ticks = interval(LEASE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let due = server.shared.lessor.lock().due_checkpoints(server.shared.clock.now());
+        if due.is_empty() || server.ensure_leadership().await.is_err() {
+            continue;
+        }
+        let checkpoints = due
+            .into_iter()
+            .map(|due| LeaseCheckpoint { id: due.id.0, remaining_ttl: due.remaining_ttl_secs })
+            .collect();
+        let request = LeaseCheckpointRequest { checkpoints };
+        if let Err(error) = server.propose(Command::LeaseCheckpoint(request)).await {
+            tracing::warn!(%error, "failed to replicate how long leases last");
+        }
+    }
+}
+
+/// A member that has found the others but no leader need not wait out its first election timeout: nobody
+/// was there before it to be disturbed. Source: etcd `server/etcdserver/server.go`, `adjustTicks`.
+pub async fn advance_election(server: Server) {
+    let config = &server.shared.config;
+    let others: Vec<_> = {
+        let cluster = server.cluster();
+        cluster.members().map(|member| member.id).filter(|id| *id != server.shared.member_id).collect()
+    };
+    if others.is_empty() || !config.initial_election_tick_advance {
+        return;
+    }
+    for _ in 0..ADVANCE_LOOKS {
+        sleep(ADVANCE_POLL).await;
+        if server.raft().leader().is_some() {
+            return;
+        }
+        if others.iter().any(|id| server.shared.network.active_for(*id).is_some()) {
+            // Two ticks are left, for a leader's next heartbeat.
+            let ticks = config.election_ticks().saturating_sub(2);
+            tracing::info!(
+                local_member_id = %server.shared.member_id,
+                forward_ticks = ticks,
+                "initialized peer connections; fast-forwarding election ticks"
+            );
+            server.shared.to_raft.send(RaftInput::AdvanceTicks(ticks)).ok();
+            return;
+        }
+    }
+}
+
 async fn revoke_expired(server: Server, id: LeaseId) {
     let revoke = Command::LeaseRevoke(LeaseRevokeRequest { id: id.0 });
     match server.propose(revoke).await {
@@ -85,84 +147,6 @@ async fn revoke_expired(server: Server, id: LeaseId) {
         Err(Error::LeaseNotFound) => {}
         // It stays due, and comes again.
         Err(error) => tracing::warn!(lease_id = %id, %error, "failed to revoke an expired lease"),
-    }
-}
-
-/// Settles which version the cluster runs and which the file is of.
-pub async fn settle_versions(server: Server) {
-    let mut ticks = interval(VERSION_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut leader = server.leader();
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            changed = leader.changed() => if changed.is_err() { return },
-        }
-        settle_cluster_version(&server).await;
-        settle_storage_version(&server);
-    }
-}
-
-/// The leader sets the version that all members can run: alone, its own.
-async fn settle_cluster_version(server: &Server) {
-    if !server.is_leader() {
-        return;
-    }
-    let own: Version = crate::config::SERVER_VERSION.parse().expect("our own version is one");
-    let wanted = own.without_patch();
-    let present = server.cluster().version();
-    if present.is_some_and(|present| present >= wanted) {
-        return;
-    }
-    match present {
-        None => tracing::info!(
-            cluster_version = wanted.major_minor(),
-            "setting up initial cluster version using v3 API"
-        ),
-        Some(from) => tracing::info!(
-            from = from.major_minor(),
-            to = wanted.major_minor(),
-            "updating cluster version using v3 API"
-        ),
-    }
-    let request = ClusterVersionSetRequest { ver: wanted.to_string() };
-    match server.propose(Command::ClusterVersionSet(request)).await {
-        Ok(_) => note_cluster_version(server, present, wanted),
-        Err(error) => tracing::warn!(%error, "failed to set the cluster version"),
-    }
-}
-
-fn note_cluster_version(server: &Server, before: Option<Version>, now: Version) {
-    let metric = &server.shared.metrics.server.cluster_version;
-    if let Some(before) = before {
-        metric.with_label_values(&[&before.major_minor()]).set(0);
-    }
-    metric.with_label_values(&[&now.major_minor()]).set(1);
-    let message = if before.is_some() { "updated cluster version" } else { "set initial cluster version" };
-    tracing::info!(
-        cluster_id = %server.shared.cluster_id,
-        local_member_id = %server.shared.member_id,
-        cluster_version = now.major_minor(),
-        "{message}"
-    );
-}
-
-/// The file follows the cluster, one minor release at a time.
-fn settle_storage_version(server: &Server) {
-    let Some(target) = server.cluster().version() else { return };
-    let oldest_named = Version::new(3, 6);
-    loop {
-        let present = server.storage_version().unwrap_or(Version::new(3, 5));
-        if present >= target || target < oldest_named {
-            return;
-        }
-        let next = Version::new(present.major, present.minor + 1);
-        let write = Write::meta(STORAGE_VERSION, next.to_string());
-        if server.shared.to_backend.send(BackendInput::Write(write)).is_err() {
-            return;
-        }
-        server.shared.storage_version.store(Some(std::sync::Arc::new(next)));
-        tracing::info!(new_storage_version = %next, "updated storage version");
     }
 }
 

@@ -12,7 +12,7 @@ use disk::MemDisk;
 use disk::mem::{Fault, FaultPoint};
 use mvcc::{KeyRange, RangeQuery};
 use proto::etcdserverpb::{CompactionRequest, PutRequest};
-use server::{Config, Error, Member, Metrics, Server, StopReason};
+use server::{Config, Environment, Error, Member, Server, StopReason};
 use tokio::runtime::{Builder, Handle};
 
 fn config() -> Config {
@@ -31,15 +31,9 @@ async fn start(disk: &MemDisk) -> Member {
     // Small segments, so that the log is cut and purged within a few writes.
     let log = wal::Options { segment_bytes: 2048, zero_ahead_bytes: 512 };
     let disk = Arc::new(disk.clone());
-    let member = Member::start_with_log(
-        config(),
-        log,
-        disk,
-        Arc::new(server::NoNetwork),
-        Metrics::new(),
-        &Handle::current(),
-    )
-    .unwrap();
+    let member =
+        Member::start(config(), Environment { disk, log, ..Environment::default() }, &Handle::current())
+            .unwrap();
     member.ready().await;
     member
 }
@@ -153,14 +147,10 @@ fn a_member_that_fails_before_it_is_ready_does_not_wait_for_ever() {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let disk = MemDisk::new();
-        let member = Member::start(
-            config(),
-            Arc::new(disk.clone()),
-            Arc::new(server::NoNetwork),
-            Metrics::new(),
-            &Handle::current(),
-        )
-        .unwrap();
+        let member = {
+            let environment = Environment { disk: Arc::new(disk.clone()), ..Environment::default() };
+            Member::start(config(), environment, &Handle::current()).unwrap()
+        };
         disk.inject(Fault::eio(FaultPoint::Sync).on(".wal"));
         let ready = tokio::time::timeout(Duration::from_secs(5), member.ready()).await;
         assert!(ready.is_ok(), "still waiting to be ready");

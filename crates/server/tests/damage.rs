@@ -12,7 +12,7 @@ use disk::mem::{Fault, FaultPoint};
 use disk::{Disk, MemDisk};
 use mvcc::{KeyRange, RangeQuery};
 use proto::etcdserverpb::PutRequest;
-use server::{BootError, Config, Error, Member, Metrics, Server, StopReason};
+use server::{BootError, Config, Environment, Error, Member, Server, StopReason};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 const WAL: &str = "/data/member/wal/0000000000000000-0000000000000000.wal";
@@ -33,12 +33,9 @@ fn config() -> Config {
 
 fn start_with(disk: &MemDisk, config: Config) -> Result<Member, BootError> {
     let log = wal::Options { segment_bytes: 64 << 10, zero_ahead_bytes: 512 };
-    Member::start_with_log(
+    Member::start(
         config,
-        log,
-        Arc::new(disk.clone()),
-        Arc::new(server::NoNetwork),
-        Metrics::new(),
+        Environment { disk: Arc::new(disk.clone()), log, ..Environment::default() },
         &Handle::current(),
     )
 }

@@ -3,14 +3,12 @@
 //! One member from start to stop, over and over, on a real directory and on one that forgets.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use disk::RealDisk;
 use mvcc::{KeyRange, RangeQuery, Revision};
 use proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest};
-use server::{Config, Error, LeaseKeys, Member, Metrics, Server};
+use server::{Config, Environment, Error, LeaseKeys, Member, Server};
 use tokio::runtime::{Handle, Runtime};
 
 fn runtime() -> Runtime {
@@ -24,14 +22,7 @@ async fn start(dir: &Path) -> Member {
 async fn start_with(mut config: Config) -> Member {
     config.heartbeat_interval = Duration::from_millis(10);
     config.election_timeout = Duration::from_millis(100);
-    let member = Member::start(
-        config,
-        Arc::new(RealDisk),
-        Arc::new(server::NoNetwork),
-        Metrics::new(),
-        &Handle::current(),
-    )
-    .unwrap();
+    let member = Member::start(config, Environment::default(), &Handle::current()).unwrap();
     member.ready().await;
     member
 }

@@ -1,7 +1,10 @@
-//! Bends valid inputs for a while: `fuzz --seconds N [--target T] [--seed S]`, or `fuzz --target T FILE` to run one.
+//! Bends valid inputs for a while: `fuzz --seconds N [--target T] [--seed S]`, or `fuzz --target T FILE` to run
+//! one; `fuzz --write-seeds DIR` writes the valid ones, for other runners.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fuzz::{Mutator, TARGETS, Target};
@@ -9,7 +12,15 @@ use fuzz::{Mutator, TARGETS, Target};
 /// An input that takes longer is reported like one that panics.
 const SLOW: Duration = Duration::from_secs(2);
 
+/// Also of threads that a target does not wait for.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
 fn main() -> ExitCode {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.fetch_add(1, Ordering::SeqCst);
+        report(panic);
+    }));
     match run() {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
@@ -29,9 +40,11 @@ fn run() -> Result<usize, String> {
             "--seconds" => seconds = value()?.parse().map_err(|error| format!("--seconds: {error}"))?,
             "--seed" => seed = value()?.parse().map_err(|error| format!("--seed: {error}"))?,
             "--target" => only = Some(value()?),
+            "--write-seeds" => return write_seeds(Path::new(&value()?)),
             other => file = Some(PathBuf::from(other)),
         }
     }
+    check_files()?;
     let targets: Vec<&Target> =
         TARGETS.iter().filter(|target| only.as_deref().is_none_or(|only| only == target.name)).collect();
     if targets.is_empty() {
@@ -61,7 +74,9 @@ fn fuzz(target: &Target, seed: u64, share: Duration) -> Result<bool, String> {
     while start.elapsed() < share {
         let input = mutator.bend(&seeds);
         let began = Instant::now();
-        let survived = std::panic::catch_unwind(|| (target.run)(&input)).is_ok();
+        let panics = PANICS.load(Ordering::SeqCst);
+        let survived = std::panic::catch_unwind(|| (target.run)(&input)).is_ok()
+            && PANICS.load(Ordering::SeqCst) == panics;
         inputs += 1;
         if !survived || began.elapsed() > SLOW {
             let folder = PathBuf::from("target/fuzz");
@@ -76,4 +91,33 @@ fn fuzz(target: &Target, seed: u64, share: Duration) -> Result<bool, String> {
     }
     println!("{}: {inputs} inputs of seed {seed} survived", target.name);
     Ok(true)
+}
+
+/// What `cargo fuzz` lists is what there is.
+fn check_files() -> Result<(), String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz_targets");
+    let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let stem = |path: PathBuf| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let files: BTreeSet<String> = entries.flatten().filter_map(|entry| stem(entry.path())).collect();
+    let names: BTreeSet<String> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
+    if files == names {
+        return Ok(());
+    }
+    Err(format!(
+        "fuzz_targets and TARGETS differ: {:?}",
+        files.symmetric_difference(&names).collect::<Vec<_>>()
+    ))
+}
+
+/// `DIR/TARGET/seed-N`, as `cargo fuzz` wants its corpus.
+fn write_seeds(folder: &Path) -> Result<usize, String> {
+    for target in TARGETS {
+        let folder = folder.join(target.name);
+        std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        for (nth, seed) in (target.seeds)().iter().enumerate() {
+            let path = folder.join(format!("seed-{nth}"));
+            std::fs::write(&path, seed).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+    }
+    Ok(0)
 }

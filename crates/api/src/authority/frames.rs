@@ -32,7 +32,7 @@ pub(super) struct Violation {
 const PROTOCOL_ERROR: u32 = 0x1;
 const FRAME_SIZE_ERROR: u32 = 0x6;
 const COMPRESSION_ERROR: u32 = 0x9;
-const ENHANCE_YOUR_CALM: u32 = 0xb;
+pub(super) const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 pub(super) const TOO_MANY_PINGS: Violation = Violation { code: ENHANCE_YOUR_CALM, debug: "too_many_pings" };
 

@@ -11,6 +11,8 @@
 //! (`--grpc-keepalive-min-time`) is kept here: see [`ping`].
 
 mod frames;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod hpack;
 mod huffman;
 pub(crate) mod ping;

@@ -14,7 +14,7 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::mpsc;
 
 use super::call::CallGuard;
-use super::inbound::Encoding;
+use super::framing::Encoding;
 use super::message::Message;
 use super::status::{Code, Status};
 

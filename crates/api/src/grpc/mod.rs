@@ -6,6 +6,7 @@
 
 pub(crate) mod body;
 pub(crate) mod call;
+pub(crate) mod framing;
 mod inbound;
 pub(crate) mod message;
 pub(crate) mod metrics;

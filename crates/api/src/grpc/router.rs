@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 
 use super::body::{Body, BoxFuture, CONTENT_TYPE, GrpcBody, Stream, status_response};
 use super::call::{Call, CallGuard, Connection};
-use super::inbound::{Encoding, Inbound, decode};
+use super::framing::Encoding;
+use super::inbound::{Inbound, decode};
 use super::message::Message;
 use super::metrics::{GrpcMetrics, Kind, MethodMetrics};
 use super::status::{Code, Status};

@@ -2,7 +2,6 @@
 
 mod access;
 mod health;
-mod peer;
 mod variables;
 
 use std::sync::Arc;
@@ -17,7 +16,6 @@ use server::{SERVER_VERSION, Server};
 
 use self::access::Access;
 use self::health::HealthMetrics;
-pub(crate) use self::peer::PeerRoutes;
 use crate::config::ApiConfig;
 use crate::connection::{HttpService, Via};
 use crate::grpc::Body;

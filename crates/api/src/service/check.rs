@@ -8,7 +8,7 @@ use proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestO
 
 use crate::error::RequestError;
 
-pub(super) fn range(request: &RangeRequest) -> Result<(), RequestError> {
+pub(crate) fn range(request: &RangeRequest) -> Result<(), RequestError> {
     use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
     if request.key.is_empty() {
         return Err(RequestError::EmptyKey);
@@ -21,7 +21,7 @@ pub(super) fn range(request: &RangeRequest) -> Result<(), RequestError> {
 }
 
 /// `RangeStream` takes what comes in key order anyway.
-pub(super) fn range_stream(request: &RangeRequest) -> Result<(), RequestError> {
+pub(crate) fn range_stream(request: &RangeRequest) -> Result<(), RequestError> {
     use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
     range(request)?;
     let order = SortOrder::try_from(request.sort_order);
@@ -42,7 +42,7 @@ pub(super) fn range_stream(request: &RangeRequest) -> Result<(), RequestError> {
     Ok(())
 }
 
-pub(super) fn put(request: &PutRequest) -> Result<(), RequestError> {
+pub(crate) fn put(request: &PutRequest) -> Result<(), RequestError> {
     if request.key.is_empty() {
         return Err(RequestError::EmptyKey);
     }
@@ -55,7 +55,7 @@ pub(super) fn put(request: &PutRequest) -> Result<(), RequestError> {
     Ok(())
 }
 
-pub(super) fn delete_range(request: &DeleteRangeRequest) -> Result<(), RequestError> {
+pub(crate) fn delete_range(request: &DeleteRangeRequest) -> Result<(), RequestError> {
     if request.key.is_empty() { Err(RequestError::EmptyKey) } else { Ok(()) }
 }
 
@@ -65,7 +65,7 @@ pub(super) fn delete_range(request: &DeleteRangeRequest) -> Result<(), RequestEr
 const TXN_DEPTH_MAX: usize = 49;
 
 /// Everything about a txn that can be told without the store.
-pub(super) fn txn(request: &TxnRequest, ops_max: usize) -> Result<(), RequestError> {
+pub(crate) fn txn(request: &TxnRequest, ops_max: usize) -> Result<(), RequestError> {
     operations(request, ops_max, TXN_DEPTH_MAX)?;
     // A branch of one operation cannot collide with itself.
     for branch in [&request.success, &request.failure] {
@@ -97,7 +97,7 @@ fn operations(request: &TxnRequest, budget: usize, depth: usize) -> Result<(), R
 }
 
 /// Whether every operation of both branches is a range. Compat: a nested txn counts as a write.
-pub(super) fn is_read_only(request: &TxnRequest) -> bool {
+pub(crate) fn is_read_only(request: &TxnRequest) -> bool {
     request.success.iter().chain(&request.failure).all(|op| matches!(op.request, Some(Op::RequestRange(_))))
 }
 

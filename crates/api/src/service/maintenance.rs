@@ -1,10 +1,12 @@
 //! Maintenance: status, alarms, defragmentation, hashes, snapshots.
 
+use membership::MemberId;
 use mvcc::Revision;
+use proto::etcdserverpb::downgrade_request::DowngradeAction;
 use proto::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo,
-    HashKvRequest, HashKvResponse, HashRequest, HashResponse, SnapshotRequest, SnapshotResponse,
-    StatusRequest, StatusResponse,
+    DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
+    MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
 };
 use server::{DEFAULT_QUOTA_BYTES, Error, SERVER_VERSION, SnapshotReader};
 use sha2::{Digest, Sha256};
@@ -36,6 +38,8 @@ pub(super) fn register(services: &Services, router: &mut Router) {
     unary!("Defragment", defragment);
     unary!("Hash", hash);
     unary!("HashKV", hash_kv);
+    unary!("MoveLeader", move_leader);
+    unary!("Downgrade", downgrade);
     let services = services.clone();
     router.server_stream(SERVICE, "Snapshot", move |call, _: SnapshotRequest, out| {
         let services = services.clone();
@@ -124,6 +128,26 @@ impl Services {
             compact_revision: answer.compact_revision,
             hash_revision: answer.hash_revision.to_wire(),
         }))
+    }
+
+    async fn move_leader(&self, call: Call, request: MoveLeaderRequest) -> Result<Message, Status> {
+        self.admit_unary(&call, OnLearner::Refused)?;
+        self.server.move_leader(MemberId(request.target_id)).await?;
+        // Compat: like that of Defragment, an answer without a header.
+        Ok(Message::encode(&MoveLeaderResponse { header: None }))
+    }
+
+    async fn downgrade(&self, call: Call, request: DowngradeRequest) -> Result<Message, Status> {
+        self.admit_unary(&call, OnLearner::Refused)?;
+        let target = &request.version;
+        let version = match DowngradeAction::try_from(request.action) {
+            Ok(DowngradeAction::Validate) => self.server.downgrade_validate(target).await?,
+            Ok(DowngradeAction::Enable) => self.server.downgrade_enable(target).await?,
+            Ok(DowngradeAction::Cancel) => self.server.downgrade_cancel().await?,
+            Err(_) => return Err(Error::UnknownMethod.into()),
+        };
+        let header = Some(self.header_now().to_proto());
+        Ok(Message::encode(&DowngradeResponse { header, version: version.major_minor() }))
     }
 
     /// The image in blobs, then its SHA-256: what a client concatenates is a snapshot file that can be checked.

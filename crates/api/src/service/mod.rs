@@ -3,7 +3,7 @@
 //! A further service is a file here with a `register` function, called in [`register`]. Until then its
 //! methods answer Unimplemented, with the library's text, which is what clients fall back on.
 
-mod check;
+pub(crate) mod check;
 mod cluster;
 mod health;
 mod kv;

@@ -34,15 +34,30 @@ pub static DEL: Command = Command {
 };
 
 async fn run(mut invocation: Invocation) -> Outcome {
-    let request = request(&invocation.args, &invocation.flags)?;
+    let request = request(&invocation.args, &invocation.flags, second_thoughts)?;
     let session = Session::new(&mut invocation, &[])?;
     let response = session.timed_client().await?.delete_range(request).await?;
     session.format.print(&Answer::Delete(&response))
 }
 
-/// The request that arguments and flags ask for; in transactions too. Warns, and waits, before a range
-/// that `--range` does not confirm.
-pub fn request(args: &[Vec<u8>], flags: &Flags) -> Result<DeleteRangeRequest, Exit> {
+/// Time to interrupt a deletion of more than was meant.
+pub fn second_thoughts(key: &[u8], range_end: &[u8]) {
+    eprintln!(
+        "Warning: Keys between {} and {} will be deleted. Please interrupt the command within next 2 \
+         seconds to cancel. You can provide `--range` flag to avoid the delay.",
+        quote(key),
+        quote(range_end)
+    );
+    std::thread::sleep(SECOND_THOUGHTS);
+}
+
+/// The request that arguments and flags ask for; in transactions too. `unconfirmed` is called for a range that
+/// `--range` does not confirm.
+pub fn request(
+    args: &[Vec<u8>],
+    flags: &Flags,
+    unconfirmed: impl FnOnce(&[u8], &[u8]),
+) -> Result<DeleteRangeRequest, Exit> {
     let (key, range_end) = match args {
         [key] => (key, None),
         [key, range_end] => (key, Some(range_end)),
@@ -61,13 +76,7 @@ pub fn request(args: &[Vec<u8>], flags: &Flags) -> Result<DeleteRangeRequest, Ex
             return Err(Exit::bad_args(TOO_MANY));
         }
         if !flags.bool("range") {
-            eprintln!(
-                "Warning: Keys between {} and {} will be deleted. Please interrupt the command within next 2 \
-                 seconds to cancel. You can provide `--range` flag to avoid the delay.",
-                quote(key),
-                quote(range_end)
-            );
-            std::thread::sleep(SECOND_THOUGHTS);
+            unconfirmed(key, range_end);
         }
     }
     let (key, range_end) = span(key, range_end, prefix, from_key);

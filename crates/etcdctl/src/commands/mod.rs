@@ -14,6 +14,8 @@ mod defrag;
 mod del;
 mod downgrade;
 mod endpoint;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod get;
 mod help;
 mod lease;

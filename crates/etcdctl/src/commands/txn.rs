@@ -100,34 +100,50 @@ fn bad_input(reason: impl std::fmt::Display) -> Exit {
     Exit::new(exit::INVALID_INPUT, reason)
 }
 
-/// `get`, `put` or `del` with their flags.
+/// `get`, `put` or `del` with their flags. Says how they are used where they are not used so.
 fn operation(line: &[u8]) -> Result<RequestOp, Exit> {
-    let shown = String::from_utf8_lossy(line);
-    let words = words(line).map_err(bad_input)?;
-    if words.len() < 2 {
-        return Err(bad_input(format!("invalid txn compare request: {shown}")));
-    }
-    let invocation = match parse(&OPERATIONS, &words) {
-        Ok(Parsed::Run(invocation)) => invocation,
-        other => {
-            if let Err(Failure::Usage { usage, .. }) = other {
-                eprintln!("{usage}");
-            }
-            return Err(bad_input(format!("invalid txn request: {shown}")));
+    operation_or_usage(line, super::del::second_thoughts).map_err(|(exit, usage)| {
+        if let Some(usage) = usage {
+            eprintln!("{usage}");
         }
+        exit
+    })
+}
+
+pub(super) fn operation_or_usage(
+    line: &[u8],
+    unconfirmed: impl FnOnce(&[u8], &[u8]),
+) -> Result<RequestOp, (Exit, Option<String>)> {
+    let silent = |exit| (exit, None);
+    let shown = String::from_utf8_lossy(line);
+    let words = words(line).map_err(bad_input).map_err(silent)?;
+    if words.len() < 2 {
+        return Err(silent(bad_input(format!("invalid txn compare request: {shown}"))));
+    }
+    let invocation = parse(&OPERATIONS, &words);
+    let Ok(Parsed::Run(invocation)) = invocation else {
+        let usage = match invocation {
+            Err(Failure::Usage { usage, .. }) => Some(usage),
+            _ => None,
+        };
+        return Err((bad_input(format!("invalid txn request: {shown}")), usage));
     };
+    request_of(&invocation, unconfirmed).map_err(silent)
+}
+
+fn request_of(invocation: &Invocation, unconfirmed: impl FnOnce(&[u8], &[u8])) -> Result<RequestOp, Exit> {
     let (args, flags) = (&invocation.args, &invocation.flags);
     let request = match invocation.path.last().map_or("", |command| command.name) {
         "get" => Request::RequestRange(super::get::request(args, flags)?),
         // Standard input is taken already: a value must stand in the line.
         "put" => Request::RequestPut(super::put::request(args, flags, Vec::new)?),
-        _ => Request::RequestDeleteRange(super::del::request(args, flags)?),
+        _ => Request::RequestDeleteRange(super::del::request(args, flags, unconfirmed)?),
     };
     Ok(RequestOp { request: Some(request) })
 }
 
 /// `TARGET("key") OP "value"`.
-fn compare(line: &[u8]) -> Result<Compare, Exit> {
+pub(super) fn compare(line: &[u8]) -> Result<Compare, Exit> {
     let shown = String::from_utf8_lossy(line);
     let malformed = |detail: &str| bad_input(format!("malformed comparison: {shown}{detail}"));
     let Some(open) = line.iter().position(|&byte| byte == b'(') else { return Err(malformed("")) };

@@ -41,14 +41,14 @@ const NOTHING_TO_RUN: &str = "bad number of arguments (found separator --, but n
 const TWO_KEYS: &str = "bad number of arguments (found conflicting environment key)";
 
 /// Key and range end from the environment, in place of arguments.
-struct Environment {
-    key: Option<Vec<u8>>,
-    range_end: Option<Vec<u8>>,
+pub(super) struct Environment {
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) range_end: Option<Vec<u8>>,
 }
 
 /// What to watch, and the command to run for each event.
 #[derive(Debug, PartialEq, Eq)]
-struct Plan {
+pub(super) struct Plan {
     args: Vec<Vec<u8>>,
     exec: Vec<Vec<u8>>,
 }
@@ -179,16 +179,26 @@ fn typed_watch(
     environment: &Environment,
     shown: &str,
 ) -> Result<TypedWatch, Exit> {
-    let mut flags = Flags::of(WATCH.flags.iter(), [].iter());
-    let (args, before_dash) = parse_flags(&mut flags, words).map_err(Exit::bad_args)?;
-    let plan = plan(&args, before_dash, environment).map_err(Exit::bad_args)?;
-    match create_request(&plan.args, &flags) {
+    let (plan, create) = typed(words, environment)?;
+    match create {
         Ok(create) => Ok(Some((client.watch(create, true), plan.exec))),
         Err(reason) => {
             eprintln!("Invalid command {shown} ({reason})");
             Ok(None)
         }
     }
+}
+
+/// What the words behind `watch` ask for; the inner error does not end the conversation.
+pub(super) fn typed(
+    words: &[Vec<u8>],
+    environment: &Environment,
+) -> Result<(Plan, Result<WatchCreateRequest, &'static str>), Exit> {
+    let mut flags = Flags::of(WATCH.flags.iter(), [].iter());
+    let (args, before_dash) = parse_flags(&mut flags, words).map_err(Exit::bad_args)?;
+    let plan = plan(&args, before_dash, environment).map_err(Exit::bad_args)?;
+    let create = create_request(&plan.args, &flags);
+    Ok((plan, create))
 }
 
 /// Prints what comes until the watch ends.

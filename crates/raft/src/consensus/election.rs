@@ -23,7 +23,9 @@ enum Campaign {
 impl<S: Storage> Raft<S> {
     pub(super) fn tick_election(&mut self) {
         self.election_elapsed = self.election_elapsed.saturating_add(1);
-        if self.is_promotable() && self.election_elapsed >= self.election_timeout {
+        if self.config.prompt_elections {
+            self.tick_succession();
+        } else if self.is_promotable() && self.election_elapsed >= self.election_timeout {
             self.election_elapsed = 0;
             self.campaign();
         }
@@ -94,6 +96,7 @@ impl<S: Storage> Raft<S> {
         self.reset(self.term.next());
         self.vote = Some(self.id);
         self.role = Role::Candidate;
+        self.end_succession();
     }
 
     fn become_leader(&mut self) {
@@ -139,6 +142,7 @@ impl<S: Storage> Raft<S> {
         let asks_vote = matches!(message.kind, MessageType::Vote | MessageType::PreVote);
         let by_transfer = message.context == CAMPAIGN_TRANSFER;
         if asks_vote && !by_transfer && self.is_in_lease() {
+            self.remember_early_pre_vote(message);
             return false;
         }
         match message.kind {
@@ -156,7 +160,7 @@ impl<S: Storage> Raft<S> {
 
     /// True while the leader was heard less than an election timeout ago: its lease, during which nobody
     /// helps to depose it.
-    fn is_in_lease(&self) -> bool {
+    pub(super) fn is_in_lease(&self) -> bool {
         self.config.check_quorum
             && self.leader.is_some()
             && self.election_elapsed < self.config.election_ticks
@@ -188,9 +192,12 @@ impl<S: Storage> Raft<S> {
         if self.may_vote_for(message.from, message.term, is_pre_vote) && self.log.is_up_to_date(last) {
             // With the asked term, not ours: the candidate ignores everything else.
             self.send(Message { term: message.term, ..Message::new(response, message.from) });
-            if !is_pre_vote {
+            if is_pre_vote {
+                self.yield_to(message.from);
+            } else {
                 self.election_elapsed = 0;
                 self.vote = Some(message.from);
+                self.end_succession();
             }
         } else {
             self.send(Message { term: self.term, reject: true, ..Message::new(response, message.from) });

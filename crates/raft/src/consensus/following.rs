@@ -22,6 +22,7 @@ impl<S: Storage> Raft<S> {
             Role::Follower => {
                 self.election_elapsed = 0;
                 self.leader = Some(message.from);
+                self.end_succession();
             }
         }
         true

@@ -15,6 +15,11 @@ impl<S: Storage> Raft<S> {
     pub(super) fn tick_leader(&mut self) {
         self.heartbeat_elapsed += 1;
         self.election_elapsed += 1;
+        for (&id, progress) in &mut self.tracker.progress {
+            if id != self.id {
+                progress.silent_ticks = progress.silent_ticks.saturating_add(1);
+            }
+        }
         if self.election_elapsed >= self.config.election_ticks {
             self.election_elapsed = 0;
             if self.config.check_quorum {
@@ -25,9 +30,20 @@ impl<S: Storage> Raft<S> {
                 self.lead_transferee = None;
             }
         }
+        if self.role == Role::Leader && self.config.prompt_elections {
+            self.check_quorum_now();
+        }
         if self.role == Role::Leader && self.heartbeat_elapsed >= self.config.heartbeat_ticks {
             self.heartbeat_elapsed = 0;
             self.broadcast_heartbeat();
+        }
+    }
+
+    /// Steps down when no quorum was heard from for as long as a follower's lease lasts: others may have
+    /// elected somebody.
+    fn check_quorum_now(&mut self) {
+        if !self.tracker.is_quorum_heard_within(self.config.election_ticks) {
+            self.become_follower(self.term, None);
         }
     }
 
@@ -73,10 +89,14 @@ impl<S: Storage> Raft<S> {
         Ok(())
     }
 
+    pub fn has_pending_conf_change(&self) -> bool {
+        self.pending_conf_index > self.log.applied()
+    }
+
     /// One change at a time, and a joint configuration is left before it is changed. Best effort: what is
     /// in force here may be older than what is in the log.
     fn admits(&self, change: &ConfChangeV2) -> bool {
-        let already_pending = self.pending_conf_index > self.log.applied();
+        let already_pending = self.has_pending_conf_change();
         let is_joint = self.tracker.config.voters.is_joint();
         let leaves_joint = change.changes.is_empty();
         !already_pending && is_joint == leaves_joint
@@ -127,7 +147,7 @@ impl<S: Storage> Raft<S> {
     pub(super) fn step_append_response(&mut self, message: &Message) -> Result<(), StepError> {
         let last = self.log.last_index();
         let Some(progress) = self.progress_of(message.from) else { return Ok(()) };
-        progress.recent_active = true;
+        progress.heard();
         if message.reject {
             self.take_rejection(message);
             return Ok(());
@@ -198,7 +218,7 @@ impl<S: Storage> Raft<S> {
     pub(super) fn step_heartbeat_response(&mut self, message: &Message) {
         let last = self.log.last_index();
         let Some(progress) = self.progress_of(message.from) else { return };
-        progress.recent_active = true;
+        progress.heard();
         progress.flow_paused = false;
         // Something may have been lost on the way; an empty append finds out.
         if progress.matched < last || progress.is_probing() {
@@ -242,6 +262,23 @@ impl<S: Storage> Raft<S> {
             }
             Role::Leader => self.transfer_leader_as_leader(transferee),
         }
+    }
+
+    /// See [`crate::RawNode::successor`].
+    pub fn successor(&self) -> Option<NodeId> {
+        if self.role != Role::Leader || self.lead_transferee.is_some() {
+            return None;
+        }
+        let own = self.tracker.progress.get(&self.id).map_or(Index::ZERO, |progress| progress.matched);
+        // The answer to the last round may still be on its way.
+        let silent_ticks_max = 2 * self.config.heartbeat_ticks;
+        let voters = self.tracker.config.voters.incoming.0.iter();
+        let answering = voters.filter_map(|&id| {
+            let progress = self.tracker.progress.get(&id)?;
+            let is_ahead = progress.is_replicating() && progress.matched > own;
+            (is_ahead && progress.silent_ticks <= silent_ticks_max).then_some((progress.matched, id))
+        });
+        answering.max().map(|(_, id)| id)
     }
 
     fn transfer_leader_as_leader(&mut self, transferee: NodeId) {

@@ -1,4 +1,5 @@
-//! The state machine itself. One file per conversation: [`election`] (terms and votes), [`leading`] and
+//! The state machine itself. One file per conversation: [`election`] (terms and votes), [`succession`]
+//! (when to campaign), [`leading`] and
 //! [`replication`] (a leader and its followers), [`following`], [`reads`], [`membership`].
 //!
 //! Every input is a method here or a [`Message`]; every effect lands in `messages`, `after_persist` or
@@ -10,6 +11,7 @@ mod leading;
 mod membership;
 mod reads;
 mod replication;
+mod succession;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +26,7 @@ use crate::read_only::{ReadOnly, ReadState};
 use crate::storage::Storage;
 use crate::timeouts::ElectionTimeouts;
 use crate::tracker::{InflightLimits, Tracker};
+use succession::Succession;
 
 pub(crate) struct Raft<S> {
     pub id: NodeId,
@@ -57,6 +60,7 @@ pub(crate) struct Raft<S> {
     heartbeat_elapsed: u32,
     /// Drawn anew with each change of role or term.
     election_timeout: u32,
+    succession: Succession,
     config: Config,
     timeouts: Box<dyn ElectionTimeouts>,
 }
@@ -94,6 +98,7 @@ impl<S: Storage> Raft<S> {
             election_elapsed: 0,
             heartbeat_elapsed: 0,
             election_timeout: config.election_ticks,
+            succession: Succession::default(),
             config,
             timeouts,
         };
@@ -260,6 +265,9 @@ impl<S: Storage> Raft<S> {
         self.reset(term);
         self.leader = leader;
         self.role = Role::Follower;
+        if leader.is_some() {
+            self.end_succession();
+        }
     }
 
     /// Whether our own log allows to lead: a voter here, with no snapshot half installed.

@@ -8,7 +8,7 @@ use mvcc::{CompactionJob, CompactionPlan, Revision, compact_revision_to_bytes};
 
 use super::schema::{Bucket, Buckets, FINISHED_COMPACT, Write};
 use super::{Backend, Batch};
-use crate::shared::{Shared, unix_time};
+use crate::shared::Shared;
 
 /// A compaction under way.
 pub struct Compaction {
@@ -130,7 +130,7 @@ impl Backend {
         self.fold()?;
         let metrics = &self.shared.metrics.mvcc;
         metrics.db_compaction_total.observe(took.as_secs_f64() * 1000.0);
-        metrics.db_compaction_last.set(unix_time().as_secs() as i64);
+        metrics.db_compaction_last.set(self.shared.clock.unix_time().as_secs() as i64);
         self.log_finished(revision, deleted, took);
         Ok(())
     }

@@ -128,16 +128,18 @@ impl Backend {
         self.fold()
     }
 
-    fn run_deferred(&mut self) -> bolt::Result<()> {
+    pub(super) fn run_deferred(&mut self) -> bolt::Result<()> {
         for input in std::mem::take(&mut self.deferred) {
             self.handle(input)?;
         }
         Ok(())
     }
 
-    /// The member stops: the copy is of no more use.
+    /// The copy is of no more use: the member stops, or a snapshot takes the file's place.
     pub(super) fn abandon_defrag(&mut self) {
         if let Some(defrag) = self.defrag.take() {
+            self.shared.metrics.disk.defrag_inflight.set(0);
+            self.shared.file.set_defragmenting(false);
             defrag.cancel.store(true, Ordering::Relaxed);
             defrag.copier.join().ok();
             self.disk.remove_file(&defrag.copy).ok();

@@ -8,8 +8,9 @@
 mod compaction;
 mod defrag;
 mod image;
+mod install;
 mod schema;
-mod snap_file;
+pub(crate) mod snap_file;
 mod source;
 
 use std::collections::VecDeque;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use bolt::Db;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 use mvcc::{Chunk, RevisionPair};
-use raft::ConfState;
+use raft::{ConfState, Message};
 use tokio::sync::oneshot;
 
 pub(crate) use defrag::{copy_to, options};
@@ -32,9 +33,10 @@ pub(crate) use schema::{
 };
 pub(crate) use source::FileSource;
 
+use crate::apply_loop::Installed;
 use crate::error::Error;
 use crate::log_writer::LogInput;
-use crate::shared::Shared;
+use crate::shared::{Flow, Shared};
 use compaction::Compaction;
 use defrag::Defrag;
 use schema::{Buckets, CONF_STATE, CONSISTENT_INDEX, TERM, conf_state_json};
@@ -68,6 +70,17 @@ pub enum BackendInput {
     AwaitCompaction(oneshot::Sender<()>),
     Defragment(oneshot::Sender<Result<(), Error>>),
     Hash(oneshot::Sender<Result<HashAnswer, Error>>),
+    /// A raft message that needs the file beside it.
+    SendSnapshot(Box<Message>),
+    /// The file received for the snapshot at this index takes the place of ours.
+    Install {
+        index: u64,
+        done: Sender<Installed>,
+    },
+    /// The apply thread has read the installed file: service of it begins.
+    Installed {
+        unfinished_compaction: Option<mvcc::CompactionPlan>,
+    },
     Snapshot(oneshot::Sender<Result<SnapshotReader, Error>>),
     Stop,
 }
@@ -93,7 +106,7 @@ pub struct Backend {
     /// Single puts and deletes in `waiting`.
     waiting_ops: usize,
     /// When the first of `waiting` came.
-    waiting_since: Option<Instant>,
+    waiting_since: Option<Duration>,
     /// Records up to here are in the file.
     folded: Option<RevisionPair>,
     compaction: Option<Compaction>,
@@ -101,8 +114,11 @@ pub struct Backend {
     next_compactions: VecDeque<mvcc::CompactionPlan>,
     compaction_waiters: Vec<oneshot::Sender<()>>,
     defrag: Option<Defrag>,
-    /// Inputs that need the file while it is being copied.
+    /// Inputs that need the file while it is being copied or exchanged.
     deferred: Vec<BackendInput>,
+    /// Between an installation and the word that the apply thread has read the new file.
+    exchanging: bool,
+    failed: bool,
 }
 
 impl Backend {
@@ -133,14 +149,26 @@ impl Backend {
             compaction_waiters: Vec::new(),
             defrag: None,
             deferred: Vec::new(),
+            exchanging: false,
+            failed: false,
         }
     }
 
     /// Runs until told to stop. An error of the file ends it and the member.
     pub fn run(mut self) {
-        self.note_sizes();
-        if let Err(error) = self.run_until_stopped() {
-            self.shared.fail(format!("database file {}: {error}", self.path.display()));
+        self.begin();
+        loop {
+            let input = match self.next_input() {
+                Ok(input) => Some(input),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            if self.turn(input) == Flow::Stop {
+                break;
+            }
+        }
+        // After an error nothing may be written to the file any more, not even that it was closed.
+        if self.failed {
             return;
         }
         if let Err(error) = self.db.clone().close() {
@@ -148,24 +176,40 @@ impl Backend {
         }
     }
 
-    fn run_until_stopped(&mut self) -> bolt::Result<()> {
-        loop {
-            let input = self.next_input();
-            self.take_batches();
-            match input {
-                Ok(BackendInput::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(input) => self.handle(input)?,
-                Err(RecvTimeoutError::Timeout) => {}
+    /// What must happen before the first turn.
+    pub fn begin(&self) {
+        self.note_sizes();
+    }
+
+    /// Takes what waits, `first` before all else, and does what is due. Does not wait.
+    pub fn turn(&mut self, first: Option<BackendInput>) -> Flow {
+        let input = first.or_else(|| self.inputs.try_recv().ok());
+        // Behind the input: batches that were sent before it are there now.
+        self.take_batches();
+        self.work(input).unwrap_or_else(|error| {
+            self.failed = true;
+            self.shared.fail(format!("database file {}: {error}", self.path.display()));
+            Flow::Stop
+        })
+    }
+
+    fn work(&mut self, input: Option<BackendInput>) -> bolt::Result<Flow> {
+        match input {
+            Some(BackendInput::Stop) => {
+                self.abandon_defrag();
+                self.fold_unless_copying()?;
+                return Ok(Flow::Stop);
             }
-            self.finish_defrag_when_copied()?;
-            if self.fold_is_due() {
-                self.fold()?;
-            }
-            self.compact_when_due()?;
-            self.answer_compaction_waiters();
+            Some(input) => self.handle(input)?,
+            None => {}
         }
-        self.abandon_defrag();
-        self.fold()
+        self.finish_defrag_when_copied()?;
+        if self.fold_is_due() {
+            self.fold()?;
+        }
+        self.compact_when_due()?;
+        self.answer_compaction_waiters();
+        Ok(Flow::Continue)
     }
 
     /// Waits for an input, for the first batch, or until something is due. While batches wait for their fold,
@@ -202,7 +246,7 @@ impl Backend {
         let records = batch.chunk.as_ref().map_or(0, |chunk| chunk.records().len());
         self.waiting_ops += records + batch.writes.len();
         self.waiting.push(batch);
-        self.waiting_since.get_or_insert_with(Instant::now);
+        self.waiting_since.get_or_insert_with(|| self.shared.clock.elapsed());
     }
 
     fn time_to_next_task(&self) -> Duration {
@@ -212,8 +256,9 @@ impl Backend {
             return COPYING;
         }
         let interval = self.shared.config.backend_batch_interval;
-        let fold = self.waiting_since.map_or(IDLE, |since| interval.saturating_sub(since.elapsed()));
         let now = self.shared.clock.elapsed();
+        let fold =
+            self.waiting_since.map_or(IDLE, |since| interval.saturating_sub(now.saturating_sub(since)));
         let slice =
             self.compaction.as_ref().map_or(IDLE, |compaction| compaction.next_slice.saturating_sub(now));
         fold.min(slice)
@@ -221,11 +266,21 @@ impl Backend {
 
     fn handle(&mut self, input: BackendInput) -> bolt::Result<()> {
         match input {
+            BackendInput::Install { index, done } => self.install(index, &done),
+            BackendInput::Installed { unfinished_compaction } => {
+                self.exchanging = false;
+                if let Some(plan) = unfinished_compaction {
+                    self.compaction = Some(Compaction::resume(plan, self.shared.clock.elapsed()));
+                }
+                self.run_deferred()?;
+            }
+            // The views still belong to the old file.
+            input if self.exchanging => self.deferred.push(input),
             BackendInput::Write(write) => {
                 let applied = self.waiting.last().map_or(Applied::default(), |batch| batch.applied);
                 let writes = vec![write];
                 self.waiting.push(Batch { chunk: None, writes, applied, conf_state: None, compaction: None });
-                self.waiting_since.get_or_insert_with(Instant::now);
+                self.waiting_since.get_or_insert_with(|| self.shared.clock.elapsed());
             }
             BackendInput::AwaitCompaction(done) => {
                 self.compaction_waiters.push(done);
@@ -234,6 +289,7 @@ impl Backend {
             BackendInput::Checkpoint { .. }
             | BackendInput::Defragment(_)
             | BackendInput::Hash(_)
+            | BackendInput::SendSnapshot(_)
             | BackendInput::Snapshot(_)
                 if self.defrag.is_some() =>
             {
@@ -251,6 +307,10 @@ impl Backend {
                 self.fold()?;
                 done.send(self.hash()).ok();
             }
+            BackendInput::SendSnapshot(message) => {
+                self.fold()?;
+                self.send_snapshot(*message)?;
+            }
             BackendInput::Snapshot(done) => {
                 self.fold()?;
                 let tx = self.db.begin_read();
@@ -266,14 +326,15 @@ impl Backend {
     fn fold_is_due(&self) -> bool {
         let config = &self.shared.config;
         self.defrag.is_none()
+            && !self.exchanging
             && self.waiting_since.is_some_and(|since| {
                 self.waiting_ops >= config.backend_batch_limit
-                    || since.elapsed() >= config.backend_batch_interval
+                    || self.shared.clock.elapsed().saturating_sub(since) >= config.backend_batch_interval
             })
     }
 
     fn fold_unless_copying(&mut self) -> bolt::Result<()> {
-        if self.defrag.is_none() { self.fold() } else { Ok(()) }
+        if self.defrag.is_none() && !self.exchanging { self.fold() } else { Ok(()) }
     }
 
     /// Writes all that waits in one transaction of the file, and lets readers use it from there.
@@ -351,6 +412,8 @@ impl Backend {
         let metrics = &self.shared.metrics.disk;
         snap_file::save(self.disk.as_ref(), dir, applied, conf_state, v2_store, metrics)?;
         snap_file::purge(self.disk.as_ref(), dir, self.shared.config.max_snapshots)?;
+        // The file holds more than these by now, so that no start looks for them.
+        self.remove_older_received(dir, applied.index)?;
         metrics.snap_save_total.observe(started.elapsed().as_secs_f64());
         Ok(())
     }

@@ -79,6 +79,12 @@ impl Write {
     }
 }
 
+impl Write {
+    pub fn remove_meta(key: &'static [u8]) -> Write {
+        Write { bucket: Bucket::Meta, key: Bytes::from_static(key), value: None }
+    }
+}
+
 impl From<membership::Write> for Write {
     fn from(write: membership::Write) -> Write {
         Write { bucket: write.bucket.into(), key: write.key.into(), value: write.value.map(Bytes::from) }

@@ -1,0 +1,506 @@
+//! The apply thread: the single writer of everything the cluster agrees on.
+//!
+//! For each batch of committed entries: apply them all, publish one view, tell the watch hub, hand the batch
+//! to the backend, answer the proposers. In that order, so that whoever is answered finds its write in
+//! whatever it asks for next, and no watcher created afterwards is told of it again.
+
+mod conf_change;
+mod install;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use apply::{ApplyError, Command, Effects, Fatal, OpOutcome, Outcome, Request, State, TxnOutcome};
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use mvcc::{Answer, ChangeKind, IndexCompactionState, MvccError};
+use proto::etcdserverpb::alarm_request::AlarmAction;
+use raft::{ConfState, Entry, EntryKind, Snapshot};
+use tokio::runtime::Handle;
+
+pub use install::Installed;
+use install::Installing;
+
+use crate::backend::{Applied, BackendInput, Batch, Bucket, SCHEDULED_COMPACT, Write};
+use crate::error::Error;
+use crate::handle::Server;
+use crate::quota;
+use crate::replicate::RaftInput;
+use crate::shared::{Flow, Shared};
+use crate::v2_store;
+
+/// Entries applied before their view is published: bounds how long the first of them waits.
+const ENTRIES_PER_BATCH: usize = 4096;
+
+/// Keys whose compacted history is freed from the index between two looks at the queue.
+const INDEX_SLICE: usize = 1024;
+
+/// Bytes of entries applied before raft is told: a quarter of what it hands out without being told.
+const UNTOLD_BYTES_MAX: usize = 256 << 10;
+
+/// What an entry counts beside its data: more than raft counts for it.
+const ENTRY_OVERHEAD_BYTES: usize = 32;
+
+/// What the apply thread is told.
+pub enum ApplyInput {
+    /// Committed entries, in order and without a gap.
+    Entries(Vec<Entry>),
+    /// A snapshot from the leader: its file is there, and the log begins behind it.
+    Snapshot(Box<Snapshot>),
+    Stop,
+}
+
+/// Owner of the replicated state.
+pub struct ApplyLoop {
+    state: State,
+    shared: Arc<Shared>,
+    inputs: Receiver<ApplyInput>,
+    to_raft: Sender<RaftInput>,
+    runtime: Handle,
+    conf_state: ConfState,
+    /// The state holds everything up to here.
+    applied: Applied,
+    /// Index of the last snapshot record in the log.
+    snapshot_index: u64,
+    /// Set by a configuration change since the last batch.
+    conf_state_changed: bool,
+    /// Set by such a change also when it was refused: raft lets no other in before it knows.
+    applied_conf_change: bool,
+    /// Whether the index still holds what compactions have dropped.
+    index_compaction: IndexCompactionState,
+    answers: Vec<(u64, Result<Outcome, Error>)>,
+    /// Bytes of entries applied since raft was told.
+    untold_bytes: usize,
+    /// The next snapshot record does not wait for its time.
+    snapshot_is_forced: bool,
+    /// A snapshot that the backend thread is installing: nothing is applied meanwhile.
+    installing: Option<Installing>,
+}
+
+impl ApplyLoop {
+    pub fn new(
+        state: State,
+        shared: Arc<Shared>,
+        inputs: Receiver<ApplyInput>,
+        to_raft: Sender<RaftInput>,
+        runtime: Handle,
+        start: Start,
+    ) -> ApplyLoop {
+        ApplyLoop {
+            state,
+            shared,
+            inputs,
+            to_raft,
+            runtime,
+            conf_state: start.conf_state,
+            applied: start.applied,
+            snapshot_index: start.snapshot_index,
+            conf_state_changed: false,
+            applied_conf_change: false,
+            // One that a restart interrupted; without such the first slice finds nothing to do.
+            index_compaction: IndexCompactionState::Unfinished,
+            answers: Vec::new(),
+            untold_bytes: 0,
+            snapshot_is_forced: false,
+            installing: None,
+        }
+    }
+
+    /// Runs until told to stop. A broken invariant ends it and the member.
+    pub fn run(mut self) {
+        loop {
+            let input = match self.installing.take() {
+                None => match self.next_input() {
+                    Some(input) => input,
+                    None => return,
+                },
+                Some(installing) => {
+                    let Some(installed) = installing.wait() else { return };
+                    if self.take_over(installing, installed) == Flow::Stop {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            if self.turn(Some(input)) == Flow::Stop {
+                return;
+            }
+        }
+    }
+
+    /// Applies what waits, `first` before all else. Does not wait.
+    pub fn turn(&mut self, first: Option<ApplyInput>) -> Flow {
+        if let Some(installing) = self.installing.take() {
+            match installing.look() {
+                Ok(None) => {
+                    self.installing = Some(installing);
+                    return Flow::Continue;
+                }
+                Ok(Some(installed)) => return self.take_over(installing, installed),
+                Err(()) => return Flow::Stop,
+            }
+        }
+        let mut entries = Vec::new();
+        let mut next = first.or_else(|| self.inputs.try_recv().ok());
+        let mut flow = Flow::Continue;
+        let mut snapshot = None;
+        while let Some(input) = next.take() {
+            match input {
+                ApplyInput::Entries(more) if entries.is_empty() => entries = more,
+                ApplyInput::Entries(more) => entries.extend(more),
+                // What is committed behind it waits until it is installed.
+                ApplyInput::Snapshot(received) => {
+                    snapshot = Some(received);
+                    break;
+                }
+                ApplyInput::Stop => {
+                    flow = Flow::Stop;
+                    break;
+                }
+            }
+            if entries.len() < ENTRIES_PER_BATCH {
+                next = self.inputs.try_recv().ok();
+            }
+        }
+        if let Err(error) = self.apply_batch(entries) {
+            self.shared.fail(format!("apply: {error}"));
+            return Flow::Stop;
+        }
+        if let Some(snapshot) = snapshot {
+            self.begin_install(*snapshot);
+        }
+        flow
+    }
+
+    fn take_over(&mut self, installing: Installing, installed: Installed) -> Flow {
+        match self.finish_install(installing, installed) {
+            Ok(()) => Flow::Continue,
+            Err(error) => {
+                self.shared.fail(format!("install a snapshot from the leader: {error}"));
+                Flow::Stop
+            }
+        }
+    }
+
+    /// Waits for the next input. The wait goes to the index: were it only compacted behind batches, a store
+    /// with many keys and few writes would never get through before the next compaction begins anew.
+    fn next_input(&mut self) -> Option<ApplyInput> {
+        while self.index_compaction == IndexCompactionState::Unfinished {
+            match self.inputs.try_recv() {
+                Ok(input) => return Some(input),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => self.compact_index(),
+            }
+        }
+        self.inputs.recv().ok()
+    }
+
+    fn compact_index(&mut self) {
+        if self.index_compaction == IndexCompactionState::Done {
+            return;
+        }
+        let started = Instant::now();
+        self.index_compaction = self.state.store.compact_index(INDEX_SLICE);
+        let millis = started.elapsed().as_secs_f64() * 1000.0;
+        self.shared.metrics.mvcc.index_compaction_pause.observe(millis);
+    }
+
+    fn apply_batch(&mut self, entries: Vec<Entry>) -> Result<(), Fatal> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let term_before = self.applied.term;
+        for entry in entries {
+            self.untold_bytes += entry.data.len() + ENTRY_OVERHEAD_BYTES;
+            self.apply_entry(entry)?;
+        }
+        self.publish()?;
+        if self.applied.term > term_before {
+            self.give_up_older_proposals();
+        }
+        self.checkpoint_when_due();
+        self.compact_index();
+        Ok(())
+    }
+
+    /// Whatever older leaders have left in the log stands before the first entry of this term. A proposal that
+    /// one of them was given and that is not answered by now is lost, or comes again by a message that is
+    /// still under way: who waits for it had better look again than wait for the time limit.
+    fn give_up_older_proposals(&self) {
+        let term = self.applied.term;
+        let lost = self.shared.waiters.answer_older(term, &Err(Error::TimeoutLeaderFailure));
+        if lost > 0 {
+            tracing::info!(term, proposals = lost, "gave up proposals that an earlier leader did not commit");
+        }
+    }
+
+    fn apply_entry(&mut self, entry: Entry) -> Result<(), Fatal> {
+        let position = Applied { index: entry.index.0, term: entry.term.0 };
+        assert_eq!(position.index, self.applied.index + 1, "an entry was left out or applied twice");
+        match entry.kind {
+            // Compat: a leader's first entry, or a configuration change that came at the wrong time.
+            EntryKind::Normal if entry.data.is_empty() => self.note_leading(position.term),
+            EntryKind::Normal => self.apply_request(entry.data)?,
+            EntryKind::ConfChange | EntryKind::ConfChangeV2 => self.apply_conf_change(&entry)?,
+        }
+        self.applied = position;
+        Ok(())
+    }
+
+    /// The first entry of a leader's term: from here on its lessor decides when leases end.
+    fn note_leading(&mut self, term: u64) {
+        // Looked at under the lock: a member that loses its leadership says so before it demotes the lessor.
+        let mut lessor = self.shared.lessor.lock();
+        if self.shared.is_leader() && self.shared.raft.term() == term && !lessor.is_primary() {
+            lessor.promote(self.shared.clock.now(), self.shared.config.election_timeout);
+        }
+    }
+
+    fn apply_request(&mut self, data: Bytes) -> Result<(), Fatal> {
+        let started = Instant::now();
+        let Request { id, command } = Request::decode(data).map_err(Fatal::Command)?;
+        let awaited = self.shared.waiters.is_awaited(id);
+        let name = command.name();
+        let alarm_action = match &command {
+            Command::Alarm(request) => AlarmAction::try_from(request.action).ok(),
+            _ => None,
+        };
+        // Compat: the write is applied, and then its proposer learns that the quota is reached.
+        let over_quota = awaited && !quota::has_room(&self.shared, cost(&command));
+        let answer = if awaited { Answer::Wanted } else { Answer::Unwanted };
+        let applied = self.state.apply(&mut self.shared.lessor.lock(), command, answer)?;
+        if let Ok(outcome) = &applied {
+            self.count(outcome, alarm_action);
+        }
+        let success = if applied.is_ok() { "true" } else { "false" };
+        let metrics = &self.shared.metrics.server;
+        let took = started.elapsed();
+        metrics.apply_duration.with_label_values(&["v3", name, success]).observe(took.as_secs_f64());
+        // Each request by itself: a batch of thousands may take that long and be in perfect health.
+        if took > self.shared.config.warning_apply_duration {
+            metrics.slow_apply.inc();
+            tracing::warn!(?took, request = name, "apply request took too long");
+        }
+        if !awaited {
+            return Ok(());
+        }
+        let answer = match applied {
+            Ok(_) if over_quota => {
+                self.raise_no_space();
+                Err(Error::NoSpace)
+            }
+            Ok(outcome) => Ok(outcome),
+            Err(error) => Err(answer_error(error)),
+        };
+        self.answers.push((id, answer));
+        Ok(())
+    }
+
+    fn count(&self, outcome: &Outcome, alarm_action: Option<AlarmAction>) {
+        let metrics = &self.shared.metrics.mvcc;
+        match outcome {
+            Outcome::Range(_) => metrics.range.inc(),
+            Outcome::Put(_) => metrics.put.inc(),
+            Outcome::DeleteRange(_) => metrics.delete.inc(),
+            Outcome::Txn { txn, .. } => {
+                let mut operations = Operations::default();
+                operations.add(txn);
+                let Operations { ranges, puts, deletes } = operations;
+                metrics.range.inc_by(ranges);
+                metrics.put.inc_by(puts);
+                metrics.delete.inc_by(deletes);
+                // Compat: a txn of one operation counts as that operation only.
+                if ranges + puts + deletes > 1 {
+                    metrics.txn.inc();
+                }
+            }
+            Outcome::Alarm(alarms) => {
+                for alarm in alarms {
+                    let labels = [&alarm.member.to_string()[..], alarm.kind.name()];
+                    let gauge = self.shared.metrics.server.alarms.with_label_values(&labels);
+                    match alarm_action {
+                        // Compat: also for one that stood before.
+                        Some(AlarmAction::Activate) => gauge.inc(),
+                        Some(AlarmAction::Deactivate) => gauge.dec(),
+                        Some(AlarmAction::Get) | None => {}
+                    }
+                }
+            }
+            Outcome::Compaction
+            | Outcome::LeaseGrant { .. }
+            | Outcome::LeaseRevoke { .. }
+            | Outcome::LeaseCheckpoint
+            | Outcome::Done => {}
+        }
+    }
+
+    fn raise_no_space(&self) {
+        let server = Server { shared: self.shared.clone() };
+        self.runtime.spawn(async move { server.raise_no_space().await });
+    }
+
+    // --- effects ---
+
+    fn publish(&mut self) -> Result<(), Fatal> {
+        let chunk = self.state.store.publish();
+        let effects = self.state.take_effects();
+        if effects.compaction.is_some() {
+            self.index_compaction = IndexCompactionState::Unfinished;
+        }
+        let view = self.shared.views.load();
+        self.publish_side_state(&effects);
+        self.shared.hub.publish(&*view, &effects.changes).map_err(|error| match error {
+            MvccError::Source(error) => Fatal::File(error),
+            other => unreachable!("publishing reads no given revision: {other}"),
+        })?;
+        self.shared.raft.set_applied(self.applied.index, self.applied.term);
+        let configured = std::mem::take(&mut self.conf_state_changed);
+        let conf_state = configured.then(|| self.conf_state.clone());
+        let batch = Batch {
+            chunk,
+            writes: effects.writes.into_iter().map(file_write).collect(),
+            applied: self.applied,
+            conf_state,
+            compaction: effects.compaction,
+        };
+        self.shared.to_file.send(batch).ok();
+        for (id, answer) in self.answers.drain(..) {
+            self.shared.waiters.answer(id, answer);
+        }
+        self.shared.apply_waiters.reached(self.applied.index);
+        let has_changed = std::mem::take(&mut self.applied_conf_change);
+        self.tell_raft(has_changed);
+        self.note_metrics(view.revision().to_wire(), view.key_count());
+        Ok(())
+    }
+
+    /// Raft hands out more once it knows what is applied, and has room for four times this much before that:
+    /// so it is told now and then, not woken for every batch. It waits for a configuration change, though, and
+    /// without a leader for whatever must be applied before it may ask for an election.
+    fn tell_raft(&mut self, applied_conf_change: bool) {
+        let is_awaited = applied_conf_change || self.shared.raft.leader().is_none();
+        if !is_awaited && self.untold_bytes < UNTOLD_BYTES_MAX {
+            return;
+        }
+        self.untold_bytes = 0;
+        let (index, conf_state) = (self.applied.index, self.conf_state.clone());
+        self.to_raft.send(RaftInput::Applied { index, conf_state }).ok();
+    }
+
+    fn publish_side_state(&mut self, effects: &Effects) {
+        if effects.alarms_changed {
+            self.shared.alarms.store(Arc::new(self.state.alarms.clone()));
+        }
+        if effects.cluster_changed {
+            let before = self.shared.cluster.load().version();
+            if self.state.cluster.version() < before {
+                // So that the log behind the snapshot holds nothing that an older release cannot read.
+                tracing::info!("Cluster version downgrade detected, forcing snapshot");
+                self.snapshot_is_forced = true;
+            }
+            self.shared.publish_cluster(&self.state.cluster);
+        }
+        let put_bytes: usize = effects.changes.iter().map(put_bytes).sum();
+        self.shared.metrics.mvcc.total_put_size.add(put_bytes as f64);
+        let metrics = &self.shared.metrics.lease;
+        for ttl_secs in &effects.granted_ttls_secs {
+            metrics.granted.inc();
+            metrics.ttl.observe(*ttl_secs as f64);
+        }
+        metrics.revoked.inc_by(effects.revoked_leases);
+    }
+
+    fn note_metrics(&self, revision: i64, keys: usize) {
+        let metrics = &self.shared.metrics;
+        metrics.server.proposals_applied.set(self.applied.index as i64);
+        metrics.mvcc.current_revision.set(revision);
+        metrics.mvcc.keys.set(keys as i64);
+        let compacted = self.state.store.compact_revision().map_or(-1, |revision| revision.to_wire());
+        metrics.mvcc.compact_revision.set(compacted);
+    }
+
+    /// Once enough entries are applied the file takes over what the log holds of them.
+    fn checkpoint_when_due(&mut self) {
+        let is_due = self.applied.index >= self.snapshot_index + self.shared.config.snapshot_count;
+        if !is_due && !std::mem::take(&mut self.snapshot_is_forced) {
+            return;
+        }
+        self.snapshot_index = self.applied.index;
+        let checkpoint = BackendInput::Checkpoint {
+            applied: self.applied,
+            conf_state: self.conf_state.clone(),
+            v2_store: v2_store::dump(&self.state.cluster, self.applied.index),
+        };
+        self.shared.to_backend.send(checkpoint).ok();
+    }
+}
+
+/// Where the replicated state stands when the thread starts.
+pub struct Start {
+    pub conf_state: ConfState,
+    pub applied: Applied,
+    pub snapshot_index: u64,
+}
+
+/// What the branches that a txn took were made of.
+#[derive(Default)]
+struct Operations {
+    ranges: u64,
+    puts: u64,
+    deletes: u64,
+}
+
+impl Operations {
+    fn add(&mut self, txn: &TxnOutcome) {
+        for response in &txn.responses {
+            match response {
+                OpOutcome::Range(_) => self.ranges += 1,
+                OpOutcome::Put(_) => self.puts += 1,
+                OpOutcome::DeleteRange(_) => self.deletes += 1,
+                OpOutcome::Txn(nested) => self.add(nested),
+            }
+        }
+    }
+}
+
+/// Bytes of key and value; 0 for a delete.
+fn put_bytes(change: &mvcc::Change) -> usize {
+    match change.kind {
+        ChangeKind::Put { .. } => {
+            change.key.len() + mvcc::Record::parse(&change.kv).map_or(0, |record| record.value.len())
+        }
+        ChangeKind::Delete => 0,
+    }
+}
+
+fn cost(command: &Command) -> u64 {
+    match command {
+        Command::Put(put) => quota::put_cost(put),
+        Command::Txn(txn) => quota::txn_cost(txn),
+        Command::LeaseGrant(_) => quota::LEASE_GRANT_COST,
+        _ => 0,
+    }
+}
+
+fn answer_error(error: ApplyError) -> Error {
+    match error {
+        ApplyError::Mvcc(MvccError::Compacted { .. }) => Error::Compacted,
+        ApplyError::Mvcc(MvccError::FutureRevision { .. }) => Error::FutureRevision,
+        ApplyError::Mvcc(MvccError::LeaseNotFound(_)) | ApplyError::LeaseNotFound => Error::LeaseNotFound,
+        ApplyError::Mvcc(MvccError::KeyNotFound) => Error::KeyNotFound,
+        // Applying stops the member before such an answer could be given.
+        ApplyError::Mvcc(MvccError::Source(_)) | ApplyError::Corrupt => Error::Corrupt,
+        ApplyError::LeaseExists => Error::LeaseExists,
+        ApplyError::LeaseTtlTooLarge => Error::LeaseTtlTooLarge,
+        ApplyError::NoSpace => Error::NoSpace,
+    }
+}
+
+fn file_write(write: apply::Write) -> Write {
+    match write {
+        apply::Write::Membership(write) => write.into(),
+        apply::Write::Lease { key, value } => Write { bucket: Bucket::Lease, key, value },
+        apply::Write::Alarm { key, value } => Write { bucket: Bucket::Alarm, key, value },
+        apply::Write::ScheduledCompaction { value } => Write::meta(SCHEDULED_COMPACT, value),
+    }
+}

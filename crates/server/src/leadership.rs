@@ -1,0 +1,89 @@
+//! Proving leadership, and handing it over.
+
+use std::time::Duration;
+
+use membership::MemberId;
+use tokio::time::{sleep, timeout};
+
+use crate::error::Error;
+use crate::handle::Server;
+use crate::replicate::RaftInput;
+
+impl Server {
+    /// Returns once a quorum has confirmed that this member leads.
+    ///
+    /// # Errors
+    /// [`Error::NotPrimaryLessor`] when it does not, or when nobody confirms it in time.
+    /// Source: etcd `server/etcdserver/server.go`, `ensureLeadership`.
+    pub(crate) async fn ensure_leadership(&self) -> Result<(), Error> {
+        let term = self.shared.raft.term();
+        if let Err(error) = self.linearizable_view().await {
+            tracing::warn!(%error, "failed to confirm leadership");
+            return Err(Error::NotPrimaryLessor);
+        }
+        if self.is_leader() && self.shared.raft.term() == term {
+            Ok(())
+        } else {
+            Err(Error::NotPrimaryLessor)
+        }
+    }
+
+    /// Hands leadership to a voter, and returns once it leads.
+    pub async fn move_leader(&self, to: MemberId) -> Result<(), Error> {
+        if !self.is_leader() {
+            return Err(Error::NotLeader);
+        }
+        let is_voter = self.cluster().member(to).is_some_and(|member| !member.is_learner);
+        if !is_voter {
+            return Err(Error::BadLeaderTransferee);
+        }
+        let limit = self.shared.config.request_timeout();
+        self.transfer(to, limit).await
+    }
+
+    async fn transfer(&self, to: MemberId, limit: Duration) -> Result<(), Error> {
+        let me = self.shared.member_id;
+        tracing::info!(
+            local_member_id = %me,
+            transferee_member_id = %to,
+            "leadership transfer starting"
+        );
+        let mut leader = self.leader();
+        self.shared.to_raft.send(RaftInput::TransferLeader(to)).map_err(|_| Error::Stopped)?;
+        let arrived = tokio::select! {
+            arrived = timeout(limit, leader.wait_for(|leader| *leader == Some(to))) => {
+                arrived.map_err(|_| Error::TimeoutLeaderTransfer)?.map_err(|_| Error::Stopped)
+            }
+            // It cannot take over what it does not hear of.
+            () = self.gone(to) => Err(Error::TimeoutLeaderTransfer),
+        };
+        arrived?;
+        tracing::info!(local_member_id = %me, transferee_member_id = %to, "leadership transfer finished");
+        Ok(())
+    }
+
+    /// Resolves once this member has no connection to another one.
+    async fn gone(&self, id: MemberId) {
+        while self.shared.network.active_for(id).is_some() {
+            sleep(self.shared.config.heartbeat_interval).await;
+        }
+    }
+
+    /// Before this member stops: hands leadership, if it has it, to the voter that has been connected for
+    /// longest, so that the others need not wait for an election timeout. Best effort.
+    pub async fn hand_over(&self) {
+        if !self.is_leader() {
+            return;
+        }
+        let cluster = self.cluster();
+        let others =
+            cluster.members().filter(|member| member.id != self.shared.member_id && !member.is_learner);
+        let longest = others
+            .filter_map(|member| Some((self.shared.network.active_for(member.id)?, member.id)))
+            .max_by_key(|(active, _)| *active);
+        let Some((_, to)) = longest else { return };
+        if let Err(error) = self.transfer(to, self.shared.config.request_timeout()).await {
+            tracing::warn!(%error, transferee_member_id = %to, "leadership transfer failed");
+        }
+    }
+}

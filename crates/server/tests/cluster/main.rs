@@ -1,0 +1,353 @@
+//! Several members in one process, with their threads, over wires that can be cut.
+
+mod network;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use disk::mem::MemDisk;
+use membership::MemberId;
+use network::Wires;
+use proto::etcdserverpb::{PutRequest, RangeRequest};
+use server::{
+    ClusterState, Config, Environment, Error, JoinAs, LeaseKeys, Member, ReadMode, Server, StopReason,
+};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::{sleep, timeout};
+
+/// A machine under load may take its time; nothing waits this long when all is well.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+fn url(n: usize) -> String {
+    format!("http://127.0.0.1:{}", 10_000 + n)
+}
+
+fn config(n: usize, cluster: &[usize], state: ClusterState) -> Config {
+    let mut config = Config::single(&format!("m{n}"), "/data".into());
+    config.initial_advertise_peer_urls = vec![url(n)];
+    config.initial_cluster = cluster.iter().map(|&n| (format!("m{n}"), url(n))).collect();
+    config.initial_cluster_state = state;
+    config.heartbeat_interval = Duration::from_millis(20);
+    config.election_timeout = Duration::from_millis(200);
+    config.snapshot_count = 50;
+    config.snapshot_catchup_entries = 20;
+    config
+}
+
+struct Cluster {
+    wires: Wires,
+    members: Vec<Option<Member>>,
+    disks: Vec<MemDisk>,
+}
+
+impl Cluster {
+    async fn of(size: usize) -> Cluster {
+        let mut cluster = Cluster { wires: Wires::default(), members: Vec::new(), disks: Vec::new() };
+        let all: Vec<usize> = (0..size).collect();
+        for n in 0..size {
+            cluster.disks.push(MemDisk::new());
+            cluster.members.push(None);
+            cluster.start(config(n, &all, ClusterState::New), n).await;
+        }
+        for member in cluster.members.iter().flatten() {
+            timeout(PATIENCE, member.ready()).await.expect("ready in time");
+        }
+        cluster
+    }
+
+    async fn start(&mut self, config: Config, n: usize) {
+        let environment = Environment {
+            disk: Arc::new(self.disks[n].clone()),
+            network: Arc::new(self.wires.end_of(&url(n))),
+            ..Environment::default()
+        };
+        let runtime = Handle::current();
+        let starting = tokio::task::spawn_blocking(move || Member::start(config, environment, &runtime));
+        let member = starting.await.expect("no panic").expect("it starts");
+        self.wires.join(&url(n), &member.server);
+        self.members[n] = Some(member);
+    }
+
+    async fn stop(&mut self, n: usize) {
+        let member = self.members[n].take().expect("it runs");
+        self.wires.leave(member.server.member_id());
+        tokio::task::spawn_blocking(move || member.stop()).await.expect("no panic");
+    }
+
+    fn server(&self, n: usize) -> &Server {
+        &self.members[n].as_ref().expect("it runs").server
+    }
+
+    fn id(&self, n: usize) -> MemberId {
+        self.server(n).member_id()
+    }
+
+    /// The member that all running members take for the leader.
+    async fn leader(&self) -> usize {
+        let agreed = async {
+            loop {
+                let running = self.members.iter().flatten();
+                let mut leaders: Vec<_> = running.map(|member| member.server.raft().leader()).collect();
+                leaders.dedup();
+                if let [Some(leader)] = leaders[..]
+                    && let Some(n) = self.position(leader)
+                {
+                    return n;
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, agreed).await.expect("a leader in time")
+    }
+
+    /// Leadership goes to another member, who says so; the others refuse to give what they do not have.
+    async fn move_leader(&self) {
+        let moving = async {
+            loop {
+                let leader = self.leader().await;
+                let next = (leader + 1) % self.members.len();
+                match self.server(leader).move_leader(self.id(next)).await {
+                    Ok(()) => {
+                        assert_eq!(
+                            self.server(leader).move_leader(MemberId(1)).await,
+                            Err(Error::NotLeader),
+                            "the old leader gave it away"
+                        );
+                        return;
+                    }
+                    // Deposed before it could hand over.
+                    Err(Error::NotLeader | Error::TimeoutLeaderTransfer) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        timeout(PATIENCE, moving).await.expect("moved in time");
+    }
+
+    fn position(&self, id: MemberId) -> Option<usize> {
+        self.members.iter().position(|it| it.as_ref().is_some_and(|it| it.server.member_id() == id))
+    }
+
+    async fn agree(&self) {
+        let equal = async {
+            loop {
+                let mut applied: Vec<_> = self
+                    .members
+                    .iter()
+                    .flatten()
+                    .map(|member| (member.server.raft().applied(), member.server.view().revision()))
+                    .collect();
+                applied.dedup();
+                if applied.len() == 1 {
+                    return;
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, equal).await.expect("all members apply the same in time");
+        let mut hashes = Vec::new();
+        for member in self.members.iter().flatten() {
+            hashes.push(member.server.hash_kv(None).await.expect("hashed").hash);
+        }
+        assert!(hashes.windows(2).all(|pair| pair[0] == pair[1]), "{hashes:?}");
+    }
+}
+
+async fn put(server: &Server, key: &str, value: &str) -> Result<(), Error> {
+    let request =
+        PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..PutRequest::default() };
+    server.put(request).await.map(|_| ())
+}
+
+/// Whether a machine that is too slow for the members' heartbeats explains an error: then the call is made again.
+fn may_pass(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::NoLeader
+            | Error::LeaderChanged
+            | Error::Timeout
+            | Error::TimeoutLeaderFailure
+            | Error::TimeoutConnectionLost
+            | Error::TimeoutWaitAppliedIndex
+            | Error::NotPrimaryLessor
+    )
+}
+
+/// The outcome of a call, which is repeated while its error may pass.
+async fn settled<T, F: Future<Output = Result<T, Error>>>(mut call: impl FnMut() -> F) -> Result<T, Error> {
+    let trying = async {
+        loop {
+            match call().await {
+                Err(error) if may_pass(&error) => {}
+                outcome => return outcome,
+            }
+        }
+    };
+    timeout(PATIENCE, trying).await.expect("an outcome in time")
+}
+
+/// Until it is acknowledged; what is unknown is tried again.
+async fn put_surely(server: &Server, key: &str, value: &str) {
+    settled(|| put(server, key, value)).await.expect("a put");
+}
+
+async fn count(server: &Server) -> u64 {
+    let view = settled(|| server.linearizable_view()).await.expect("a read index");
+    let all = RangeRequest { key: vec![0].into(), range_end: vec![0].into(), ..RangeRequest::default() };
+    server.read_range(&view, all).expect("readable").count
+}
+
+#[test]
+fn three_members_agree_and_every_one_serves_reads_and_writes() {
+    runtime().block_on(async {
+        let cluster = Cluster::of(3).await;
+        let leader = cluster.leader().await;
+        for n in 0..3 {
+            put_surely(cluster.server(n), &format!("k{n}"), "v").await;
+            assert_eq!(count(cluster.server((n + 1) % 3)).await, n as u64 + 1, "read by another member");
+        }
+        let follower = cluster.server((leader + 1) % 3);
+        let granted = settled(|| follower.lease_grant(None, 30)).await;
+        let (id, ttl_secs) = granted.expect("granted");
+        assert_eq!(ttl_secs, 30);
+        assert_eq!(settled(|| follower.lease_renew(id)).await, Ok(Some(30)));
+        let times = settled(|| follower.lease_times(id, LeaseKeys::Omitted)).await.expect("known");
+        assert!(times.is_some_and(|times| (1..=30).contains(&times.remaining_secs)));
+        assert_eq!(settled(|| follower.lease_renew(lease::LeaseId(77))).await, Ok(None));
+        cluster.move_leader().await;
+        cluster.agree().await;
+    });
+}
+
+#[test]
+fn a_leader_that_dies_is_replaced_and_comes_back_as_a_follower() {
+    runtime().block_on(async {
+        let mut cluster = Cluster::of(3).await;
+        let leader = cluster.leader().await;
+        let others = [(leader + 1) % 3, (leader + 2) % 3];
+        for n in 0..30 {
+            put_surely(cluster.server(others[0]), &format!("a{n}"), "v").await;
+        }
+        cluster.stop(leader).await;
+        for n in 0..30 {
+            put_surely(cluster.server(others[1]), &format!("b{n}"), "v").await;
+        }
+        cluster.start(config(leader, &[], ClusterState::New), leader).await;
+        cluster.leader().await;
+        assert_eq!(count(cluster.server(leader)).await, 60);
+        cluster.agree().await;
+    });
+}
+
+#[test]
+fn a_member_that_was_cut_off_for_long_catches_up_by_snapshot() {
+    runtime().block_on(async {
+        let mut cluster = Cluster::of(3).await;
+        let leader = cluster.leader().await;
+        let (near, far) = ((leader + 1) % 3, (leader + 2) % 3);
+        cluster.wires.cut(cluster.id(far));
+        for n in 0..400 {
+            put_surely(cluster.server(near), &format!("k{n}"), "v").await;
+        }
+        cluster.wires.heal();
+        cluster.leader().await;
+        assert_eq!(count(cluster.server(far)).await, 400);
+        cluster.agree().await;
+        // What it installed is what it starts from.
+        cluster.stop(far).await;
+        put_surely(cluster.server(near), "later", "v").await;
+        cluster.start(config(far, &[], ClusterState::New), far).await;
+        cluster.leader().await;
+        assert_eq!(count(cluster.server(far)).await, 401);
+        cluster.agree().await;
+    });
+}
+
+#[test]
+fn members_join_as_learners_are_promoted_and_leave() {
+    runtime().block_on(async {
+        let mut cluster = Cluster::of(3).await;
+        let leader = cluster.leader().await;
+        for n in 0..200 {
+            put_surely(cluster.server(0), &format!("k{n}"), "v").await;
+        }
+        let add = async |n: usize, url: String, join_as| {
+            settled(|| cluster.server(n).member_add(std::slice::from_ref(&url), join_as)).await
+        };
+        assert_eq!(add(0, "nonsense".to_owned(), JoinAs::Voter).await.map(drop), Err(Error::BadMemberUrls));
+        assert_eq!(add(0, url(1), JoinAs::Learner).await.map(drop), Err(Error::PeerUrlExists));
+        // A first try of which the outcome was not known may have added it.
+        let outcome = add(0, url(3), JoinAs::Learner).await.map(drop);
+        assert!(matches!(outcome, Ok(()) | Err(Error::PeerUrlExists)), "{outcome:?}");
+        let members = settled(|| cluster.server(0).members(ReadMode::Linearizable)).await.expect("listed");
+        assert_eq!(members.len(), 4);
+        let added = members.into_iter().find(|member| member.is_learner).expect("the new one");
+        assert_eq!(added.peer_urls, [url(3)]);
+        assert_eq!(add(1, url(4), JoinAs::Learner).await.map(drop), Err(Error::TooManyLearners));
+        // Nobody has seen it yet.
+        let follower = (leader + 1) % 3;
+        let promoted = settled(|| cluster.server(follower).member_promote(added.id)).await;
+        assert_eq!(promoted, Err(Error::LearnerNotReady));
+        cluster.disks.push(MemDisk::new());
+        cluster.members.push(None);
+        cluster.start(config(3, &[0, 1, 2, 3], ClusterState::Existing), 3).await;
+        let promoting = async {
+            loop {
+                match settled(|| cluster.server(follower).member_promote(added.id)).await {
+                    Ok(_) | Err(Error::MemberNotLearner) => return,
+                    Err(Error::LearnerNotReady) => sleep(Duration::from_millis(10)).await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        timeout(PATIENCE, promoting).await.expect("promoted in time");
+        let members = settled(|| cluster.server(0).members(ReadMode::Linearizable)).await.expect("listed");
+        assert!(members.iter().all(|member| !member.is_learner));
+        let joined = cluster.members[3].as_ref().expect("it runs");
+        timeout(PATIENCE, joined.ready()).await.expect("ready in time");
+        assert_eq!(count(cluster.server(3)).await, 200);
+        assert_eq!(cluster.server(3).member_promote(added.id).await, Err(Error::MemberNotLearner));
+
+        let gone = cluster.id(leader);
+        let mut stopping = cluster.server(leader).stopping();
+        match settled(|| cluster.server(3).member_remove(gone)).await {
+            // A first try of which the outcome was not known had removed it.
+            Ok(_) | Err(Error::MemberNotFound) => {}
+            Err(error) => panic!("{error}"),
+        }
+        let reason = timeout(PATIENCE, stopping.wait_for(Option::is_some)).await.expect("it ends by itself");
+        assert_eq!(reason.expect("told").clone(), Some(StopReason::Removed));
+        cluster.stop(leader).await;
+        cluster.leader().await;
+        put_surely(cluster.server(3), "after", "v").await;
+        assert_eq!(settled(|| cluster.server(3).member_remove(gone)).await, Err(Error::MemberNotFound));
+        cluster.agree().await;
+    });
+}
+
+#[test]
+fn one_survivor_makes_a_new_cluster() {
+    runtime().block_on(async {
+        let mut cluster = Cluster::of(3).await;
+        for n in 0..60 {
+            put_surely(cluster.server(0), &format!("k{n}"), "v").await;
+        }
+        let survivor = cluster.leader().await;
+        let id = cluster.id(survivor);
+        for n in 0..3 {
+            cluster.stop(n).await;
+        }
+        let alone = Config { force_new_cluster: true, ..config(survivor, &[], ClusterState::New) };
+        cluster.start(alone, survivor).await;
+        assert_eq!(cluster.leader().await, survivor);
+        assert_eq!(cluster.id(survivor), id);
+        assert_eq!(count(cluster.server(survivor)).await, 60);
+        assert_eq!(cluster.server(survivor).cluster().members().count(), 1);
+        put_surely(cluster.server(survivor), "alone", "v").await;
+    });
+}
