@@ -19,66 +19,90 @@ pub const LIMIT: Duration = Duration::from_secs(90);
 const CALL_LIMIT: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Waits until the members agree, and lets clients read and write a last time. Whatever is not so in time
-/// is noted as seen. Returns the last revision.
-pub async fn settle(cluster: &Arc<Cluster>, client: u32) -> Outcome<Revision> {
+/// Waits until the members agree, and lets clients read and write a last time. What is not so in time is noted
+/// as seen, and ends it: the rest would only be late too. The last revision, if all went well.
+pub async fn settle(cluster: &Arc<Cluster>, client: u32) -> Outcome<Option<Revision>> {
     let mut caller = Caller::new(client, cluster, &Arc::new(Liar::default()));
+    let settled = settle_by(&mut caller, cluster).await?;
+    match settled {
+        Ok(revision) => Ok(Some(revision)),
+        Err(late) => {
+            cluster.recorder.seen(late.property, late.member, late.what);
+            Ok(None)
+        }
+    }
+}
+
+/// What did not come about in time.
+struct Late {
+    property: &'static str,
+    member: Option<usize>,
+    what: String,
+}
+
+/// In time, or late; or the run itself cannot go on.
+type Timely<T = ()> = Outcome<Result<T, Late>>;
+
+/// Goes on with what came in time.
+macro_rules! in_time {
+    ($timely:expr) => {
+        match $timely.await? {
+            Ok(value) => value,
+            Err(late) => return Ok(Err(late)),
+        }
+    };
+}
+
+async fn settle_by(caller: &mut Caller, cluster: &Arc<Cluster>) -> Timely<Revision> {
     for slot in cluster.members() {
         let put = Put { key: ANCHOR.to_owned(), value: format!("end-{slot}"), ..Put::default() };
-        until_answered(&mut caller, cluster, slot, &Call::Put(put)).await?;
+        in_time!(until_answered(caller, slot, &Call::Put(put)));
     }
-    until(cluster, "members converge", || progress(cluster)).await?;
-    until(cluster, "leases converge", || leases(cluster)).await?;
+    in_time!(until("members converge", || progress(cluster)));
+    in_time!(until("leases converge", || leases(cluster)));
     for slot in cluster.members() {
         for serializable in [false, true] {
             let range = Range { serializable, ..Range::of(Span::everything()) };
-            until_answered(&mut caller, cluster, slot, &Call::Range(range)).await?;
+            in_time!(until_answered(caller, slot, &Call::Range(range)));
         }
     }
-    until(cluster, "member lists converge", || member_lists(cluster)).await?;
-    no_alarm(cluster).await?;
+    in_time!(until("member lists converge", || member_lists(cluster)));
+    in_time!(until("no alarm", || alarms(cluster)));
     // One more event for every watcher of everything.
     let put = Put { key: ANCHOR.to_owned(), value: "end".to_owned(), ..Put::default() };
     let member = cluster.members()[0];
-    let revision = until_answered(&mut caller, cluster, member, &Call::Put(put)).await?;
-    until(cluster, "members converge", || progress(cluster)).await?;
-    hashes(cluster, revision).await?;
-    Ok(revision)
+    let revision = in_time!(until_answered(caller, member, &Call::Put(put)));
+    in_time!(until("members converge", || progress(cluster)));
+    in_time!(until("equal hashes", || hashes(cluster, revision)));
+    Ok(Ok(revision))
 }
 
 /// Calls one member until it answers; the header's revision.
-async fn until_answered(
-    caller: &mut Caller,
-    cluster: &Arc<Cluster>,
-    member: usize,
-    call: &Call,
-) -> Outcome<Revision> {
+async fn until_answered(caller: &mut Caller, member: usize, call: &Call) -> Timely<Revision> {
     let end = Instant::now() + LIMIT;
     let mut last = String::new();
     while Instant::now() < end {
         match caller.call(member, call.clone(), CALL_LIMIT).await? {
-            Ended::Answered { revision, .. } => return Ok(revision),
+            Ended::Answered { revision, .. } => return Ok(Ok(revision)),
             Ended::Refused { why } | Ended::Unknown { why } => last = why,
         }
         tokio::time::sleep(PAUSE).await;
     }
-    let what = format!("member {member} does not answer {call:?} after everything was healed: {last}");
-    cluster.recorder.seen("it comes back", Some(member), what);
-    Ok(0)
+    let what = format!("it does not answer {call:?} after everything was healed: {last}");
+    Ok(Err(Late { property: "it comes back", member: Some(member), what }))
 }
 
 /// Looks until nothing is missing any more.
-async fn until<F>(cluster: &Arc<Cluster>, property: &str, mut missing: impl FnMut() -> F) -> Outcome
+async fn until<F>(property: &'static str, mut missing: impl FnMut() -> F) -> Timely
 where
     F: Future<Output = Outcome<Option<String>>>,
 {
     let end = Instant::now() + LIMIT;
     loop {
-        let Some(what) = missing().await? else { return Ok(()) };
+        let Some(what) = missing().await? else { return Ok(Ok(())) };
         if Instant::now() > end {
             let what = format!("not within {} s after healing: {what}", LIMIT.as_secs());
-            cluster.recorder.seen(property, None, what);
-            return Ok(());
+            return Ok(Err(Late { property, member: None, what }));
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -129,23 +153,17 @@ async fn member_lists(cluster: &Arc<Cluster>) -> Outcome<Option<String>> {
     Ok((!same || !complete || learners).then(|| format!("members by slot: {lists:?}")))
 }
 
-async fn no_alarm(cluster: &Arc<Cluster>) -> Outcome {
+async fn alarms(cluster: &Arc<Cluster>) -> Outcome<Option<String>> {
     let client = cluster.client(cluster.members()[0])?.with_timeout(CALL_LIMIT);
-    match client.alarm(AlarmRequest::default()).await {
-        Ok(response) if response.alarms.is_empty() => {}
-        Ok(response) => {
-            cluster.recorder.seen("no alarm", None, format!("alarms at the end: {:?}", response.alarms));
-        }
-        Err(error) => cluster.recorder.seen("no alarm", None, format!("no list of alarms: {error}")),
-    }
-    Ok(())
+    Ok(match client.alarm(AlarmRequest::default()).await {
+        Ok(response) if response.alarms.is_empty() => None,
+        Ok(response) => Some(format!("alarms: {:?}", response.alarms)),
+        Err(error) => Some(format!("no list of alarms: {error}")),
+    })
 }
 
-async fn hashes(cluster: &Arc<Cluster>, revision: Revision) -> Outcome {
+async fn hashes(cluster: &Arc<Cluster>, revision: Revision) -> Outcome<Option<String>> {
     let members = cluster.members().len();
-    until(cluster, "equal hashes", || async {
-        let given = hash_at(cluster, revision).await?;
-        Ok((given < members).then(|| format!("only {given} members give their hash at {revision}")))
-    })
-    .await
+    let given = hash_at(cluster, revision).await?;
+    Ok((given < members).then(|| format!("only {given} members give their hash at {revision}")))
 }

@@ -60,14 +60,27 @@ pub async fn run(plan: Plan, stop: watch::Receiver<bool>) -> Outcome<Vec<Record>
     let seed = plan.setup.seed;
     let cluster = Arc::new(Cluster::start(plan.setup, &plan.folder, Arc::clone(&recorder)).await?);
     wait_ready(&cluster, &stop).await?;
-    let run = Run::begin(seed, cluster, plan.lie);
-    let outcome = run.faults(plan.time, means, &stop).await;
-    if *stop.borrow() {
-        return fail("interrupted");
+    let mut stopping = stop.clone();
+    tokio::select! {
+        outcome = whole(Run::begin(seed, cluster, plan.lie), plan.time, means, &stop) => outcome?,
+        _ = stopping.wait_for(|stop| *stop) => return fail("interrupted"),
     }
-    outcome?;
-    run.end().await?;
     recorder.finish()
+}
+
+async fn whole(run: Run, time: Duration, means: Means, stop: &watch::Receiver<bool>) -> Outcome {
+    match run.faults(time, means, stop).await? {
+        State::Serving => run.end().await,
+        State::Lost => run.give_up().await,
+    }
+}
+
+/// Whether the cluster can be asked for more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Serving,
+    /// It did not come back from a fault.
+    Lost,
 }
 
 async fn wait_ready(cluster: &Arc<Cluster>, stop: &watch::Receiver<bool>) -> Outcome {
@@ -127,49 +140,43 @@ impl Run {
         Run { seed, memory, work, watchers, enough, goal, next_client: next_client + 2, cluster }
     }
 
-    /// Plays faults until the time is over.
-    async fn faults(&self, time: Duration, means: Means, stop: &watch::Receiver<bool>) -> Outcome {
+    /// Plays faults until the time is over, or until the cluster does not come back from one.
+    async fn faults(&self, time: Duration, means: Means, stop: &watch::Receiver<bool>) -> Outcome<State> {
         let mut schedule = Schedule::new(self.seed, means);
         let mut player = Player::new(self.seed, &self.cluster, &self.memory, stop.clone());
         let end = Instant::now() + time;
-        let mut stopping = stop.clone();
         while Instant::now() < end {
             let turn = schedule.next_turn();
-            tokio::select! {
-                () = tokio::time::sleep(turn.quiet) => {}
-                _ = stopping.wait_for(|stop| *stop) => return Ok(()),
-            }
+            tokio::time::sleep(turn.quiet).await;
             let (looked_at, _) = self.writes_since(0, Micros::MAX);
             let played = player.play(&turn).await?;
-            let back = self.wait_write(looked_at, played.healed, stop).await;
+            let back = self.wait_write(looked_at, played.healed).await;
             self.tell(&played, back);
+            if back.is_none() {
+                return Ok(State::Lost);
+            }
         }
-        Ok(())
+        Ok(State::Serving)
     }
 
     fn tell(&self, played: &FaultRecord, back: Option<Micros>) {
         let FaultRecord { kind, detail, from, healed } = played;
         let at = *from as f64 / 1e6;
-        let back = match back {
+        let told = match back {
             Some(back) => format!("a write {:.2} s after", back.saturating_sub(*healed) as f64 / 1e6),
             None => "no write after".to_owned(),
         };
-        println!("  {at:>6.1} s  {kind:<28} {back}  ({detail})");
-        if back == "no write after" {
+        println!("  {at:>6.1} s  {kind:<28} {told}  ({detail})");
+        if back.is_none() {
             let what = format!("{kind} ({detail}): no write within {} s of healing", BACK_LIMIT.as_secs());
             self.cluster.recorder.seen("it comes back", None, what);
         }
     }
 
     /// When the first write that was called after `healed` was acknowledged.
-    async fn wait_write(
-        &self,
-        mut looked_at: usize,
-        healed: Micros,
-        stop: &watch::Receiver<bool>,
-    ) -> Option<Micros> {
+    async fn wait_write(&self, mut looked_at: usize, healed: Micros) -> Option<Micros> {
         let end = Instant::now() + BACK_LIMIT;
-        while Instant::now() < end && !*stop.borrow() {
+        while Instant::now() < end {
             let (next, first) = self.writes_since(looked_at, healed);
             if first.is_some() {
                 return first;
@@ -195,7 +202,9 @@ impl Run {
     async fn end(mut self) -> Outcome {
         self.enough.send_replace(true);
         join(&mut self.work, "clients").await?;
-        let revision = convergence::settle(&self.cluster, self.next_client).await?;
+        let Some(revision) = convergence::settle(&self.cluster, self.next_client).await? else {
+            return Ok(());
+        };
         self.goal.send_replace(Some(revision));
         join(&mut self.watchers, "watchers").await?;
         for slot in self.cluster.members() {
@@ -204,6 +213,12 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// What was seen so far can still be judged.
+    async fn give_up(mut self) -> Outcome {
+        self.enough.send_replace(true);
+        join(&mut self.work, "clients").await
     }
 }
 

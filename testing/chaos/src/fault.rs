@@ -28,7 +28,10 @@ const FAR_REVISIONS: Revision = 400;
 const FAR_LIMIT: Duration = Duration::from_secs(25);
 /// A member whose disk is full may take so long to find out and end.
 const FULL_LIMIT: Duration = Duration::from_secs(5);
-const POLL: Duration = Duration::from_millis(100);
+/// Times that all members are killed in a row, and how long they may take to serve in between.
+const KILLS: u32 = 4;
+const SERVE_LIMIT: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(20);
 
 /// Plays faults on a cluster.
 pub struct Player {
@@ -71,14 +74,7 @@ impl Player {
                 self.hold(hold).await;
                 Ok(format!("member {slot} for {} ms", hold.as_millis()))
             }
-            Fault::KillAll => {
-                let kills = cluster.members().into_iter().map(|slot| {
-                    let cluster = &cluster;
-                    async move { cluster.kill(slot).await }
-                });
-                futures_util::future::join_all(kills).await.into_iter().collect::<Outcome>()?;
-                Ok("all at once".to_owned())
-            }
+            Fault::KillAll => self.kill_all().await,
             Fault::Pause { who } => {
                 let slot = self.find(*who).await;
                 cluster.signal(slot, Signal::STOP)?;
@@ -195,6 +191,41 @@ impl Player {
         self.cluster.members().into_iter().find(can).unwrap_or(found)
     }
 
+    /// All at once, several times: what is lost is what was under way at the moment.
+    async fn kill_all(&mut self) -> Outcome<String> {
+        let cluster = Arc::clone(&self.cluster);
+        let mut times = 0;
+        while times < KILLS && !self.is_stopping() {
+            if times > 0 {
+                for slot in cluster.members() {
+                    cluster.run(slot)?;
+                }
+                let count = 1 + self.rng.below(60) as Revision;
+                self.wait_revisions(count, SERVE_LIMIT).await;
+            }
+            let kills = cluster.members().into_iter().map(|slot| {
+                let cluster = &cluster;
+                async move { cluster.kill(slot).await }
+            });
+            futures_util::future::join_all(kills).await.into_iter().collect::<Outcome>()?;
+            times += 1;
+        }
+        Ok(format!("all at once, {times} times"))
+    }
+
+    /// Waits until so many revisions have come about; how many did in time.
+    async fn wait_revisions(&self, count: Revision, limit: Duration) -> Revision {
+        let start = self.memory.revision();
+        let end = tokio::time::Instant::now() + limit;
+        while self.memory.revision() < start + count
+            && tokio::time::Instant::now() < end
+            && !self.is_stopping()
+        {
+            tokio::time::sleep(POLL).await;
+        }
+        self.memory.revision() - start
+    }
+
     async fn flap(&mut self, pairs: Vec<(usize, usize)>, how: namespace::Cut, hold: Duration) -> Outcome {
         let end = tokio::time::Instant::now() + hold;
         while tokio::time::Instant::now() < end && !self.is_stopping() {
@@ -255,12 +286,7 @@ impl Player {
     async fn far_behind(&mut self) -> Outcome<String> {
         let slot = self.find(Who::Follower).await;
         self.cluster.kill(slot).await?;
-        let goal = self.memory.revision() + FAR_REVISIONS;
-        let end = tokio::time::Instant::now() + FAR_LIMIT;
-        while self.memory.revision() < goal && tokio::time::Instant::now() < end && !self.is_stopping() {
-            tokio::time::sleep(POLL).await;
-        }
-        let missed = FAR_REVISIONS - (goal - self.memory.revision()).max(0);
+        let missed = self.wait_revisions(FAR_REVISIONS, FAR_LIMIT).await;
         Ok(format!("member {slot} by {missed} revisions"))
     }
 }

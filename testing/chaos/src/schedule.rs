@@ -199,7 +199,7 @@ impl Schedule {
                 let write_delay_ms = rng.below(30) as u32;
                 faults.push(Fault::SlowDisk {
                     who,
-                    disk: Disk { sync_delay_ms, write_delay_ms, is_full: false },
+                    disk: Disk { sync_delay_ms, write_delay_ms, ..Disk::default() },
                 });
                 faults.push(Fault::FullDisk { who });
             }
