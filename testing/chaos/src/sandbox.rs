@@ -21,6 +21,8 @@ use crate::failure::{During, Outcome, fail};
 pub const INSIDE: &str = "--inside";
 /// Programs of util-linux and iproute2 that a run needs.
 const TOOLS: [&str; 5] = ["unshare", "nsenter", "mount", "umount", "ip"];
+/// The inner program may take so long to end in order.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// Pause between two looks at the inner program.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -88,6 +90,9 @@ pub fn stop_order() -> watch::Receiver<bool> {
         // Nothing is ever written: the end, or an error, is the order.
         let _ended = std::io::stdin().read_to_end(&mut rest);
         sender.send_replace(true);
+        std::thread::sleep(STOP_LIMIT);
+        // Ends everything in the sandbox with it.
+        std::process::exit(1);
     });
     receiver
 }
