@@ -31,6 +31,9 @@ const FULL_LIMIT: Duration = Duration::from_secs(5);
 /// Times that all members are killed in a row, and how long they may take to serve in between.
 const KILLS: u32 = 4;
 const SERVE_LIMIT: Duration = Duration::from_secs(20);
+/// Faults of this length may meet another one: a member that is killed and started again.
+const KILL_AMID_LEAST: Duration = Duration::from_millis(1_500);
+const KILL_AMID_PER_MILLE: u64 = 250;
 const POLL: Duration = Duration::from_millis(20);
 
 /// Plays faults on a cluster.
@@ -78,14 +81,14 @@ impl Player {
             Fault::Pause { who } => {
                 let slot = self.find(*who).await;
                 cluster.signal(slot, Signal::STOP)?;
-                self.hold(hold).await;
+                self.hold_amid(hold).await?;
                 cluster.signal(slot, Signal::CONT)?;
                 Ok(format!("member {slot} for {} ms", hold.as_millis()))
             }
             Fault::Unplug { who, how } => {
                 let slot = self.find(*who).await;
                 namespace::unplug(slot, *how).await?;
-                self.hold(hold).await;
+                self.hold_amid(hold).await?;
                 namespace::plug(slot).await?;
                 Ok(format!("member {slot}, {how:?}, for {} ms", hold.as_millis()))
             }
@@ -97,7 +100,7 @@ impl Player {
                     self.flap(pairs, *how, hold).await?;
                 } else {
                     let partition = Partition::make(&cluster, pairs, *how).await?;
-                    self.hold(hold).await;
+                    self.hold_amid(hold).await?;
                     partition.heal().await?;
                 }
                 Ok(detail)
@@ -107,15 +110,21 @@ impl Player {
                     Some(late) => Rule::Late(*late),
                     None => Rule::Narrow { bytes_per_sec: *bytes_per_sec },
                 };
-                self.slow_links(rule, hold).await;
+                self.slow_links(rule, hold).await?;
                 Ok(format!("{rule:?} for {} ms", hold.as_millis()))
             }
             Fault::SlowDisk { who, disk } => {
                 let slot = self.find_with_disk(*who).await;
                 let is_played = cluster.set_disk(slot, *disk)?;
-                self.hold(hold).await;
+                self.hold_amid(hold).await?;
+                let ends_by_kill = self.rng.chance(500);
+                if ends_by_kill {
+                    // What it acknowledged must be there, however much was still on its way to the disk.
+                    cluster.kill(slot).await?;
+                }
                 cluster.set_disk(slot, Disk::default())?;
-                Ok(format!("member {slot}, {disk:?}, for {} ms, played: {is_played}", hold.as_millis()))
+                let (played, killed) = (told(is_played, "played"), told(ends_by_kill, "killed"));
+                Ok(format!("member {slot}, {disk:?}, for {} ms, {played}, {killed}", hold.as_millis()))
             }
             Fault::FullDisk { who } => self.full_disk(*who, hold).await,
             Fault::RestartAll => {
@@ -153,6 +162,20 @@ impl Player {
             () = tokio::time::sleep(time) => {}
             _ = self.stop.wait_for(|stop| *stop) => {}
         }
+    }
+
+    /// The same; now and then a member is killed and started again meanwhile.
+    async fn hold_amid(&mut self, time: Duration) -> Outcome {
+        if time < KILL_AMID_LEAST || !self.rng.chance(KILL_AMID_PER_MILLE) {
+            self.hold(time).await;
+            return Ok(());
+        }
+        self.hold(time / 2).await;
+        let slot = self.rng.pick(&self.cluster.members());
+        self.cluster.kill(slot).await?;
+        self.cluster.run(slot)?;
+        self.hold(time / 2).await;
+        Ok(())
     }
 
     fn is_stopping(&self) -> bool {
@@ -194,11 +217,16 @@ impl Player {
     /// All at once, several times: what is lost is what was under way at the moment.
     async fn kill_all(&mut self) -> Outcome<String> {
         let cluster = Arc::clone(&self.cluster);
+        let slow = Disk { sync_delay_ms: self.rng.below(250) as u32, ..Disk::default() };
         let mut times = 0;
         while times < KILLS && !self.is_stopping() {
             if times > 0 {
                 for slot in cluster.members() {
                     cluster.run(slot)?;
+                }
+                // The slower the disk, the more is on its way to it when the end comes.
+                for slot in cluster.members() {
+                    cluster.set_disk(slot, slow)?;
                 }
                 let count = 1 + self.rng.below(60) as Revision;
                 self.wait_revisions(count, SERVE_LIMIT).await;
@@ -210,7 +238,7 @@ impl Player {
             futures_util::future::join_all(kills).await.into_iter().collect::<Outcome>()?;
             times += 1;
         }
-        Ok(format!("all at once, {times} times"))
+        Ok(format!("all at once, {times} times, syncs {} ms late where that can be", slow.sync_delay_ms))
     }
 
     /// Waits until so many revisions have come about; how many did in time.
@@ -239,16 +267,17 @@ impl Player {
         Ok(())
     }
 
-    async fn slow_links(&mut self, rule: Rule, hold: Duration) {
+    async fn slow_links(&mut self, rule: Rule, hold: Duration) -> Outcome {
         let cluster = Arc::clone(&self.cluster);
-        let Some(proxy) = &cluster.proxy else { return };
+        let Some(proxy) = &cluster.proxy else { return Ok(()) };
         for from in cluster.slots() {
             for to in cluster.slots().filter(|to| *to != from) {
                 proxy.set(from, to, rule);
             }
         }
-        self.hold(hold).await;
+        self.hold_amid(hold).await?;
         proxy.clear();
+        Ok(())
     }
 
     /// The member ends or bears it; when there is space again it must be well, at the latest restarted.
@@ -289,4 +318,8 @@ impl Player {
         let missed = self.wait_revisions(FAR_REVISIONS, FAR_LIMIT).await;
         Ok(format!("member {slot} by {missed} revisions"))
     }
+}
+
+fn told(is_so: bool, what: &str) -> String {
+    format!("{}{what}", if is_so { "" } else { "not " })
 }

@@ -76,7 +76,7 @@ fn main() -> ExitCode {
 }
 
 fn outside(arguments: &[String]) -> Outcome<ExitCode> {
-    let mut options = Options::parse(arguments)?;
+    let options = Options::parse(arguments)?;
     if let Some(path) = &options.check {
         return check_again(path, options.promise);
     }
@@ -84,7 +84,6 @@ fn outside(arguments: &[String]) -> Outcome<ExitCode> {
     if !arguments.iter().any(|argument| argument == "--seed") {
         // Drawn once: the inner program must not draw another.
         arguments.extend(["--seed".to_owned(), options.seed.to_string()]);
-        options.seed = options.seed.max(1);
     }
     sandbox::enter(&arguments)
 }
