@@ -7,7 +7,8 @@ use client::Client;
 use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::lease_client::LeaseClient;
 use proto::etcdserverpb::{
-    CompactionRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, ResponseHeader,
+    CompactionRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, RangeResponse,
+    ResponseHeader,
 };
 use tokio::time::error::Elapsed;
 use tonic::{Code, Request, Status};
@@ -106,6 +107,14 @@ async fn send(probe: Probe, call: &Call, limit: Duration) -> Reply {
         Call::Put(put) => {
             let response = kv.put(timed(wire::put(put), limit)).await?.into_inner();
             Ok((response.header, wire::put_answer(response)))
+        }
+        Call::Range(range) if range.streamed => {
+            let mut pieces = kv.range_stream(timed(wire::range(range), limit)).await?.into_inner();
+            let mut whole = RangeResponse::default();
+            while let Some(piece) = pieces.message().await? {
+                wire::add_piece(&mut whole, piece);
+            }
+            Ok((whole.header, wire::range_answer(whole)))
         }
         Call::Range(range) => {
             let response = kv.range(timed(wire::range(range), limit)).await?.into_inner();

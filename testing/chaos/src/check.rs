@@ -86,6 +86,7 @@ pub fn answers_by_kind(operations: &[Operation]) -> BTreeMap<&'static str, usize
     for operation in operations.iter().filter(|operation| operation.answered().is_some()) {
         let kind = match &operation.call {
             Call::Put(_) => "put",
+            Call::Range(range) if range.streamed => "streamed range",
             Call::Range(range) if range.serializable => "serializable range",
             Call::Range(_) => "range",
             Call::Delete(_) => "delete",

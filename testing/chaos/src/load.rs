@@ -15,8 +15,8 @@ use crate::operation::{
     Call, Compare, Delete, Outcome, Put, Range, Relation, Revision, Span, Step, Target, Txn,
 };
 
-/// Keys that all clients fight for.
-const KEYS: u64 = 8;
+/// Keys that all clients fight for: few, but more than fit in the first piece of a streamed range.
+const KEYS: u64 = 12;
 /// A key that is never deleted. Compat: etcd's hash of a store whose compaction keeps nothing depends on
 /// how far the compaction got; with one key kept it does not.
 pub const ANCHOR: &str = "z/anchor";
@@ -103,7 +103,8 @@ impl Client {
             480..540 => Call::Range(Range { serializable: true, ..Range::of(self.span()) }),
             540..580 => Call::Range(self.range_of_the_past()),
             580..620 => Call::Range(Range { limit: 1 + self.rng.below(4) as i64, ..Range::of(keys()) }),
-            620..640 => Call::Range(Range { count_only: true, ..Range::of(keys()) }),
+            620..630 => Call::Range(Range { count_only: true, ..Range::of(keys()) }),
+            630..640 => Call::Range(Range { streamed: true, ..Range::of(keys()) }),
             640..700 => Call::Delete(Delete { span: Span::one(self.key()), prev_kv: self.rng.chance(500) }),
             700..720 => Call::Delete(Delete { span: self.few_keys(), prev_kv: self.rng.chance(500) }),
             720..820 => Call::Txn(self.compare_and_put()),

@@ -87,11 +87,14 @@ pub struct Range {
     pub limit: i64,
     #[serde(default, skip_serializing_if = "is_default")]
     pub count_only: bool,
+    /// Asked for in pieces, which together must be one answer.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub streamed: bool,
 }
 
 impl Range {
     pub fn of(span: Span) -> Range {
-        Range { span, revision: 0, serializable: false, limit: 0, count_only: false }
+        Range { span, revision: 0, serializable: false, limit: 0, count_only: false, streamed: false }
     }
 }
 

@@ -5,7 +5,7 @@ use proto::etcdserverpb::request_op::Request;
 use proto::etcdserverpb::response_op::Response;
 use proto::etcdserverpb::{
     self as pb, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest,
-    RangeResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+    RangeResponse, RangeStreamResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
 use proto::mvccpb;
 
@@ -92,6 +92,15 @@ pub fn put_answer(response: PutResponse) -> Answer {
 pub fn range_answer(response: RangeResponse) -> Answer {
     let kvs = response.kvs.into_iter().map(key_value).collect();
     Answer::Range { kvs, more: response.more, count: response.count }
+}
+
+/// Puts a streamed range together. The pieces bring keys; the last also header, count and whether there is more.
+pub fn add_piece(whole: &mut RangeResponse, piece: RangeStreamResponse) {
+    let Some(piece) = piece.range_response else { return };
+    whole.kvs.extend(piece.kvs);
+    whole.header = piece.header.or(whole.header);
+    whole.count += piece.count;
+    whole.more |= piece.more;
 }
 
 pub fn delete_answer(response: DeleteRangeResponse) -> Answer {
