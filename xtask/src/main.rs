@@ -1,6 +1,7 @@
 //! `cargo xtask <command>`: the project's own chores. A command is one file and one line in [`COMMANDS`].
 
 mod bench;
+mod chaos;
 mod ci;
 mod fuzz;
 mod interop;
@@ -38,6 +39,7 @@ const COMMANDS: &[Command] = &[
     interop::COMMAND,
     kubernetes::COMMAND,
     lockstep::COMMAND,
+    chaos::COMMAND,
     bench::COMMAND,
 ];
 

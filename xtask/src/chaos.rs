@@ -1,0 +1,52 @@
+//! `cargo xtask chaos`: clusters of real processes under faults, by `testing/chaos`.
+//!
+//! Without a program to try it builds ours, in release. Whatever it is told is handed on, so its own
+//! `--help` says what there is. `--short` stands for the run of CI: a fixed seed, three and five members.
+
+use std::path::PathBuf;
+
+use crate::shell::{self, cargo, root};
+use crate::{Command, Failure};
+
+pub const COMMAND: Command = Command {
+    name: "chaos",
+    about: "real clusters under faults, every answer checked [--minutes N] [--seed S] [--members 5|go,ours,go] [--etcd PATH] [--short]",
+    run: chaos,
+};
+
+/// One cluster of three and one of five, under four minutes with start, end and checks.
+const SHORT: [&str; 4] = ["--minutes", "3", "--seed", "1"];
+
+fn chaos(arguments: &[String]) -> Result<(), Failure> {
+    let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let target = target_folder();
+    let mut all: Vec<String> = arguments.iter().filter(|argument| *argument != "--short").cloned().collect();
+    if given("--short") {
+        all.splice(0..0, SHORT.map(str::to_owned));
+    }
+    let needs_program = !["--help", "--check", "--etcd"].iter().any(|flag| given(flag));
+    let is_mixed = arguments.iter().any(|argument| argument.split(',').any(|kind| kind == "ours"));
+    if needs_program && !given("--ours") && (is_mixed || !given("--go")) {
+        let build = ["build", "--release", "--locked", "--package", "etcd"];
+        shell::run("build etcd", &mut cargo(&build))?;
+        all.extend(["--ours".to_owned(), target.join("release").join("etcd").display().to_string()]);
+    }
+    if is_mixed && !given("--go") {
+        let go = root().join(".peers").join("etcd-3.7").join("etcd");
+        all.extend(["--go".to_owned(), go.display().to_string()]);
+    }
+    if !given("--out") {
+        all.extend(["--out".to_owned(), target.join("chaos").display().to_string()]);
+    }
+    let build = ["build", "--quiet", "--release", "--locked", "--package", "chaos"];
+    shell::run("build chaos", &mut cargo(&build))?;
+    // Not by `cargo run`: ctrl-C and signals are to reach it alone.
+    let mut run = std::process::Command::new(target.join("release").join("chaos"));
+    run.args(&all);
+    shell::run("chaos", &mut run)
+}
+
+/// Where cargo puts what it builds.
+fn target_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
