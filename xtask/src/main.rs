@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod deploy;
 mod fuzz;
 mod interop;
 mod kubernetes;
@@ -37,6 +38,7 @@ const COMMANDS: &[Command] = &[
     fuzz::COMMAND,
     interop::COMMAND,
     kubernetes::COMMAND,
+    deploy::COMMAND,
     lockstep::COMMAND,
     bench::COMMAND,
 ];
