@@ -16,7 +16,7 @@ use crate::connection::{self, HttpService, Security, Shared, stopped};
 use crate::grpc::Router;
 use crate::grpc::metrics::GrpcMetrics;
 use crate::http::{PeerRoutes, Routes};
-use crate::listen::{self, BoundSocket};
+use crate::listen::{self, BoundSocket, Connects};
 use crate::service::Services;
 use crate::tls::TlsError;
 
@@ -89,7 +89,13 @@ impl Edge {
         };
         let mut bound = Vec::new();
         for (listener, plain, tls) in groups {
-            let socket = listen::bind(&listener.url, config.socket)
+            // Compat: while etcd reads its data, clients and members wait, but who asks for metrics or health is
+            // refused, so that a probe fails at once instead of waiting for its timeout.
+            let connects = match listener.serves {
+                Serves::Metrics => Connects::WhenServed,
+                Serves::GrpcAndHttp | Serves::GrpcOnly | Serves::HttpOnly | Serves::Peer => Connects::AtOnce,
+            };
+            let socket = listen::bind(&listener.url, config.socket, connects)
                 .map_err(|source| BindError::Listen { url: listener.url.clone(), source })?;
             bound.push(Bound { socket, serves: listener.serves, plain, tls });
         }
