@@ -91,7 +91,7 @@ fn options(arguments: &[String]) -> Result<Options, Failure> {
     }
     let etcd = options.peers.join("etcd-3.7").join("etcd");
     if !etcd.is_file() && options.peers == peers::folder("") {
-        return Err(Failure("no peers yet: cargo xtask peers etcd-3.7 etcd-3.6".to_owned()));
+        return Err(Failure("no peers yet: cargo xtask peers etcd-3.7 etcd-3.6 etcd-3.5".to_owned()));
     }
     Ok(options)
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod chaos;
 mod ci;
+mod deploy;
 mod fuzz;
 mod interop;
 mod kubernetes;
@@ -38,6 +39,7 @@ const COMMANDS: &[Command] = &[
     fuzz::COMMAND,
     interop::COMMAND,
     kubernetes::COMMAND,
+    deploy::COMMAND,
     lockstep::COMMAND,
     chaos::COMMAND,
     bench::COMMAND,

@@ -31,6 +31,7 @@ const ETCD_PROGRAMS: &[(&str, &str)] = &[
 const PEERS: &[Peer] = &[
     Peer { name: "etcd-3.7", programs: ETCD_PROGRAMS, linked_version: "" },
     Peer { name: "etcd-3.6", programs: ETCD_PROGRAMS, linked_version: "" },
+    Peer { name: "etcd-3.5", programs: ETCD_PROGRAMS, linked_version: "" },
     Peer { name: "bbolt", programs: &[("bbolt", "go.etcd.io/bbolt/cmd/bbolt")], linked_version: "" },
     Peer {
         name: "kubernetes",

@@ -88,7 +88,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, remote: String, s
     }
 }
 
-async fn serve_http<S>(
+/// Serves one client that is known to speak plainly, or whose TLS is done.
+pub(crate) async fn serve_http<S>(
     shared: Arc<Shared>,
     mut stream: S,
     connection: Connection,

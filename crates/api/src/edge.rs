@@ -10,7 +10,7 @@ use server::Server;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use transport::tls::TlsError;
-use transport::{BoundSocket, ListenUrl, Security, listen};
+use transport::{BoundSocket, Connects, ListenUrl, Security, listen};
 
 use crate::config::{ApiConfig, Listener, Serves};
 use crate::connection::{self, HttpService, Shared, stopped};
@@ -87,7 +87,13 @@ impl Edge {
         };
         let mut bound = Vec::new();
         for (listener, plain, tls) in groups {
-            let socket = listen::bind(&listener.url, config.socket)
+            // Compat: while etcd reads its data, clients and members wait, but who asks for metrics or health is
+            // refused, so that a probe fails at once instead of waiting for its timeout.
+            let connects = match listener.serves {
+                Serves::Metrics => Connects::WhenServed,
+                Serves::GrpcAndHttp | Serves::GrpcOnly | Serves::HttpOnly => Connects::AtOnce,
+            };
+            let socket = listen::bind(&listener.url, config.socket, connects)
                 .map_err(|source| BindError::Listen { url: listener.url.clone(), source })?;
             bound.push(Bound { socket, serves: listener.serves, plain, tls });
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use apply::{Command, Request};
 use bytes::Bytes;
-use disk::{Disk, MemDisk};
+use disk::MemDisk;
 use prometheus::Registry;
 use prost::Message;
 use proto::etcdserverpb::{
@@ -13,15 +13,17 @@ use proto::etcdserverpb::{
     LeaseKeepAliveRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberListRequest, RangeRequest,
     TxnRequest, WatchRequest,
 };
-use server::{Config, Member, Metrics, NoNetwork};
+use server::{Config, Environment, Member};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use transport::Security;
 
 use crate::authority::fuzzing::Mended;
 use crate::config::{ApiConfig, MetricsLevel, Serves};
-use crate::connection::{self, PREFACE, Security, Shared};
+use crate::connection::{PREFACE, Shared, Via, serve_http};
 use crate::grpc::Router;
+use crate::grpc::call::Connection;
 use crate::grpc::framing::{Encoding, Framing};
 use crate::grpc::metrics::GrpcMetrics;
 use crate::http::Routes;
@@ -31,6 +33,9 @@ use crate::service::{Services, check};
 const LIMIT_BYTES: usize = 4096;
 /// Octets of an answer that may wait for the reader of [`Front::connection`].
 const PIPE_BYTES: usize = 64 * 1024;
+/// How long a client that has said everything waits for a further answer: several times what the member needs. HTTP
+/// drops what is under way when its client leaves, so one that left at once would never see a request done.
+const QUIET: Duration = Duration::from_millis(3);
 /// A connection whose client said its last word ends; this long is a hang.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -144,8 +149,8 @@ impl Front {
         config.election_timeout = Duration::from_millis(100);
         config.snapshot_count = 1000;
         config.snapshot_catchup_entries = 100;
-        let disk: Arc<dyn Disk> = Arc::new(MemDisk::new());
-        let member = Member::start(config, disk, Arc::new(NoNetwork), Metrics::new(), runtime.handle());
+        let environment = Environment { disk: Arc::new(MemDisk::new()), ..Environment::default() };
+        let member = Member::start(config, environment, runtime.handle());
         let member = member.expect("an empty disk is a new member");
         runtime.block_on(member.ready());
         let (stop, stopping) = watch::channel(false);
@@ -168,32 +173,38 @@ impl Front {
         Front { runtime, shared, stop, _member: member }
     }
 
-    /// A whole connection: `data` is all that the client sends.
+    /// A whole connection: `data` is all that the client sends. Returns what it is answered.
     ///
     /// # Panics
     /// The connection does not end.
-    pub fn connection(&self, data: &[u8]) {
-        let (client, server) = tokio::io::duplex(PIPE_BYTES);
-        let (mut answers, mut requests) = tokio::io::split(client);
+    pub fn connection(&self, data: &[u8]) -> Vec<u8> {
+        let (mut client, server) = tokio::io::duplex(PIPE_BYTES);
         let stop = self.stop.subscribe();
-        let served = connection::serve(Arc::clone(&self.shared), server, "fuzz".to_owned(), stop);
+        let connection = Connection { remote: "fuzz".to_owned(), activity: Arc::default() };
+        let served = serve_http(Arc::clone(&self.shared), server, connection, Via::Plain, stop);
         let served = self.runtime.spawn(served);
         let talked = async {
-            let ask = async {
-                // Refused halfway is as good as heard out.
-                if requests.write_all(data).await.is_ok() {
-                    let _ = requests.shutdown().await;
+            let mut answer = Vec::new();
+            let mut unsent = data;
+            loop {
+                let (mut answers, mut requests) = tokio::io::split(&mut client);
+                tokio::select! {
+                    sent = requests.write(unsent), if !unsent.is_empty() => match sent {
+                        Ok(sent) => unsent = &unsent[sent..],
+                        // Refused halfway is as good as heard out.
+                        Err(_) => unsent = b"",
+                    },
+                    read = answers.read_buf(&mut answer) => if !read.is_ok_and(|read| read > 0) { break },
+                    () = tokio::time::sleep(QUIET), if unsent.is_empty() => break,
                 }
-            };
-            let listen = async {
-                let mut answer = Vec::new();
-                let _ = answers.read_to_end(&mut answer).await;
-            };
-            tokio::join!(ask, listen);
+            }
+            let _ = client.shutdown().await;
+            let _ = client.read_to_end(&mut answer).await;
             served.await.expect("the connection does not panic");
+            answer
         };
         let ended = async { tokio::time::timeout(CONNECTION_TIMEOUT, talked).await };
-        self.runtime.block_on(ended).expect("a connection whose client is done ends");
+        self.runtime.block_on(ended).expect("a connection whose client is done ends")
     }
 }
 

@@ -269,6 +269,55 @@ async fn an_old_clients_authority_is_served() {
     }
 }
 
+/// Compat: seen from etcd 3.7.3 while it read its data: clients wait, probes are refused.
+#[tokio::test]
+async fn until_it_is_served_a_metrics_listener_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let unix = format!("unix://{}", dir.path().join("metrics").display());
+    let listen = |url: &str, serves| Listener { url: ListenUrl::parse(url).unwrap(), serves };
+    let config = ApiConfig {
+        listeners: vec![
+            listen("http://127.0.0.1:0", Serves::GrpcAndHttp),
+            listen("http://127.0.0.1:0", Serves::Metrics),
+            listen(&unix, Serves::Metrics),
+        ],
+        request_timeout: Duration::from_secs(1),
+        ..ApiConfig::default()
+    };
+    let edge = Edge::bind(config).unwrap();
+    let [client, metrics, unix] = &edge.addresses()[..] else { panic!("three listeners") };
+    let (metrics, unix) = (metrics.address.clone(), unix.address.clone());
+    TcpStream::connect(&client.address).await.unwrap();
+    let refused = Some(std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(TcpStream::connect(&metrics).await.err().map(|error| error.kind()), refused);
+    assert_eq!(tokio::net::UnixStream::connect(&unix).await.err().map(|error| error.kind()), refused);
+
+    let grpc = Arc::new(GrpcMetrics::register(&Registry::new(), MetricsLevel::Basic).unwrap());
+    let router = Arc::new(Router::new(grpc, 1 << 20, Duration::from_secs(1)));
+    let (_stop, stopping) = watch::channel(false);
+    // The member is not ready, and never will be.
+    let serving = edge.serve_with(router, Arc::new(NoHttp), std::future::pending(), stopping);
+    let asking = async {
+        loop {
+            // Serving begins when the other future runs.
+            let Ok(mut socket) = TcpStream::connect(&metrics).await else {
+                tokio::task::yield_now().await;
+                continue;
+            };
+            socket.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).await.unwrap();
+            tokio::net::UnixStream::connect(&unix).await.unwrap();
+            return answer;
+        }
+    };
+    let answer = tokio::select! {
+        _ = serving => panic!("it serves until it is told to stop"),
+        answer = asking => answer,
+    };
+    assert!(answer.ends_with("/livez Metrics"), "{answer}");
+}
+
 #[tokio::test]
 async fn http_1_and_2_share_the_port() {
     let edge = start(ApiConfig::default());

@@ -8,9 +8,12 @@ use bytes::Bytes;
 use prost::Message;
 use proto::etcdserverpb::{
     AlarmRequest, CompactionRequest, DeleteRangeRequest, InternalRaftRequest, LeaseCheckpointRequest,
-    LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest, RequestHeader, TxnRequest,
+    LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest, Request as V2Request, RequestHeader,
+    TxnRequest,
 };
 use proto::membershippb::{ClusterMemberAttrSetRequest, ClusterVersionSetRequest, DowngradeInfoSetRequest};
+
+use crate::v2_request;
 
 /// One replicated request with the id that its proposer waits for.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,14 +46,25 @@ pub enum CommandError {
     Malformed(String),
     /// The request is of a kind that this release does not know, such as one of the auth service.
     Unsupported,
+    /// The request is about keys of the v2 API.
+    V2 {
+        method: String,
+        path: String,
+    },
 }
 
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CommandError::Malformed(reason) => write!(f, "read a request from the log: {reason}"),
-            CommandError::Unsupported => f.write_str(
-                "the log holds a request that this release cannot apply (users and roles, or the v2 API)",
+            CommandError::Unsupported => {
+                f.write_str("the log holds a request that this release cannot apply (users and roles)")
+            }
+            // Compat: 3.6 panics on these.
+            CommandError::V2 { method, path } => write!(
+                f,
+                "the log holds a request of the v2 API, {method} {path:?}, whose keys no release from 3.6 on has: \
+                 start etcd 3.5 in this directory until it has taken a snapshot"
             ),
         }
     }
@@ -101,8 +115,17 @@ impl Request {
 
     /// Reads an entry's data; payloads stay slices of it.
     pub fn decode(data: Bytes) -> Result<Request, CommandError> {
-        let wire =
-            InternalRaftRequest::decode(data).map_err(|error| CommandError::Malformed(error.to_string()))?;
+        let wire = match InternalRaftRequest::decode(data.clone()) {
+            Ok(wire) => wire,
+            // Compat: 3.5 writes its v2 requests bare; their method never reads as a message.
+            Err(error) => {
+                let bare = V2Request::decode(data).map_err(|_| CommandError::Malformed(error.to_string()))?;
+                return v2_request::understand(bare);
+            }
+        };
+        if let Some(v2) = wire.v2 {
+            return v2_request::understand(v2);
+        }
         let id = wire.header.as_ref().map_or(wire.id, |header| header.id);
         let command = None
             .or(wire.put.map(Command::Put))

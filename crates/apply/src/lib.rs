@@ -8,6 +8,7 @@ mod alarms;
 mod command;
 mod outcome;
 mod state;
+mod v2_request;
 mod wire;
 
 pub use alarms::{Alarm, AlarmKind, Alarms};

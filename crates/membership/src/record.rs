@@ -150,6 +150,26 @@ pub fn decode_members(bytes: &[u8]) -> Result<Vec<Member>, RecordError> {
     Ok(list.into_iter().map(Member::from).collect())
 }
 
+#[derive(Deserialize)]
+struct AttributesJson {
+    #[serde(default)]
+    name: String,
+    #[serde(rename = "clientURLs", default, deserialize_with = "null_as_empty")]
+    client_urls: Vec<String>,
+}
+
+impl Attributes {
+    /// Reads what a member of etcd 3.5 writes about itself into the v2 store.
+    pub fn from_json(bytes: &[u8]) -> Result<Attributes, RecordError> {
+        let json: AttributesJson = serde_json::from_slice(bytes).map_err(|error| RecordError {
+            what: "attributes",
+            key: String::from_utf8_lossy(bytes).into_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(Attributes { name: json.name, client_urls: json.client_urls })
+    }
+}
+
 /// A member as a record or as the context of a configuration change.
 pub(crate) fn encode_member(member: &Member) -> Vec<u8> {
     go_json(&MemberJson::from(member)).into_bytes()

@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use transport::tls::TlsError;
 use transport::tls::names::Names;
-use transport::{Acceptor, BoundSocket, ListenUrl, Rejected, Secured, Security, listen};
+use transport::{Acceptor, BoundSocket, Connects, ListenUrl, Rejected, Secured, Security, listen};
 
 use crate::config::PeerConfig;
 use crate::network::Shared;
@@ -84,7 +84,7 @@ pub fn bind(config: &PeerConfig) -> Result<Vec<Bound>, BindError> {
         }
     };
     let bind_one = |url: &ListenUrl| {
-        let socket = listen::bind(url, config.socket)
+        let socket = listen::bind(url, config.socket, Connects::AtOnce)
             .map_err(|source| BindError::Listen { url: url.clone(), source })?;
         let tls = url.scheme.is_tls().then(|| tls.clone()).flatten();
         Ok(Bound { socket, tls })

@@ -52,9 +52,7 @@ impl Security {
     pub fn has_tls(&self) -> bool {
         !matches!(self, Security::Plain)
     }
-}
 
-impl Security {
     /// Does what the URLs of the listener ask for, within the time for a handshake.
     ///
     /// # Errors

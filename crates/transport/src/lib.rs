@@ -11,6 +11,6 @@ pub mod tls;
 mod url;
 
 pub use accept::{Prefixed, Raw, Rejected, Secured, Security};
-pub use listen::{Acceptor, BoundSocket, Stream};
+pub use listen::{Acceptor, BoundSocket, Connects, Stream};
 pub use reverse::ReverseLookup;
 pub use url::{ListenUrl, ListenUrlError, Scheme, SocketOptions};

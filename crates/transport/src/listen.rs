@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -21,24 +21,33 @@ const BACKLOG: i32 = 4096;
 /// Source: etcd `client/pkg/transport/keepalive_listener.go`.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// A socket that is bound and listening, outside of any runtime.
+/// A socket that is bound, outside of any runtime.
 #[derive(Debug)]
 pub enum BoundSocket {
     Tcp(std::net::TcpListener),
     Unix(std::os::unix::net::UnixListener),
 }
 
+/// From when on clients may connect to a bound address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connects {
+    /// They wait to be served.
+    AtOnce,
+    /// Until then they are refused.
+    WhenServed,
+}
+
 /// Binds the address of `url`.
 ///
 /// # Errors
 /// What the system says; a host that is neither an address nor `localhost` is looked up.
-pub fn bind(url: &ListenUrl, options: SocketOptions) -> io::Result<BoundSocket> {
+pub fn bind(url: &ListenUrl, options: SocketOptions, connects: Connects) -> io::Result<BoundSocket> {
     if url.scheme.is_unix() {
-        return bind_unix(Path::new(&url.address));
+        return bind_unix(Path::new(&url.address), connects);
     }
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "no address for this host");
     for address in addresses(&url.address)? {
-        match bind_tcp(address, options) {
+        match bind_tcp(address, options, connects) {
             Ok(listener) => return Ok(BoundSocket::Tcp(listener)),
             Err(error) => last = error,
         }
@@ -60,7 +69,11 @@ fn addresses(host_port: &str) -> io::Result<Vec<SocketAddr>> {
     Ok(found)
 }
 
-fn bind_tcp(address: SocketAddr, options: SocketOptions) -> io::Result<std::net::TcpListener> {
+fn bind_tcp(
+    address: SocketAddr,
+    options: SocketOptions,
+    connects: Connects,
+) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
@@ -71,12 +84,14 @@ fn bind_tcp(address: SocketAddr, options: SocketOptions) -> io::Result<std::net:
         socket.set_reuse_port(true)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    if connects == Connects::AtOnce {
+        socket.listen(BACKLOG)?;
+    }
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
-fn bind_unix(path: &Path) -> io::Result<BoundSocket> {
+fn bind_unix(path: &Path, connects: Connects) -> io::Result<BoundSocket> {
     // A socket file outlives its process; only a socket is removed, never a file that someone meant to keep.
     match std::fs::symlink_metadata(path) {
         Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
@@ -84,9 +99,13 @@ fn bind_unix(path: &Path) -> io::Result<BoundSocket> {
         }
         Ok(_) | Err(_) => {}
     }
-    let listener = std::os::unix::net::UnixListener::bind(path)?;
-    listener.set_nonblocking(true)?;
-    Ok(BoundSocket::Unix(listener))
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    if connects == Connects::AtOnce {
+        socket.listen(BACKLOG)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(BoundSocket::Unix(socket.into()))
 }
 
 impl BoundSocket {
@@ -102,8 +121,13 @@ impl BoundSocket {
         }
     }
 
-    /// Hands the socket to the running tokio runtime.
+    /// Hands the socket to the running tokio runtime. From here on clients may connect in any case.
     pub fn into_acceptor(self) -> io::Result<Acceptor> {
+        // One that listens already goes on as it did.
+        match &self {
+            BoundSocket::Tcp(listener) => SockRef::from(listener).listen(BACKLOG)?,
+            BoundSocket::Unix(listener) => SockRef::from(listener).listen(BACKLOG)?,
+        }
         Ok(match self {
             BoundSocket::Tcp(listener) => Acceptor::Tcp(TcpListener::from_std(listener)?),
             BoundSocket::Unix(listener) => {
@@ -223,13 +247,13 @@ mod tests {
     fn a_stale_socket_file_is_replaced_but_no_other_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("localhost:20001");
-        drop(bind_unix(&path).unwrap());
+        drop(bind_unix(&path, Connects::AtOnce).unwrap());
         assert!(path.exists(), "the file stays when nobody removes it");
-        drop(bind_unix(&path).unwrap());
+        drop(bind_unix(&path, Connects::AtOnce).unwrap());
 
         let plain = dir.path().join("notes");
         std::fs::write(&plain, "x").unwrap();
-        assert!(bind_unix(&plain).is_err());
+        assert!(bind_unix(&plain, Connects::AtOnce).is_err());
         assert_eq!(std::fs::read(&plain).unwrap(), b"x");
     }
 }

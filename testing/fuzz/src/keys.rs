@@ -83,7 +83,7 @@ pub fn client_chain(mut data: &[u8]) {
         data = rest;
     }
     if let Some((root, presented)) = certificates.split_last() {
-        api::tls::fuzzing::client_chain(presented, &[root], NOW_SECS);
+        transport::tls::fuzzing::client_chain(presented, &[root], NOW_SECS);
     }
 }
 

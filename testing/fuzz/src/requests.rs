@@ -7,8 +7,10 @@ use apply::{Alarms, Command, Request, State};
 use bytes::Bytes;
 use lease::{CheckpointPolicy, Config, Lessor};
 use mvcc::{Answer, CompactionsOnFile, MemorySource, Store};
+use prost::Message;
 use proto::etcdserverpb::{
-    DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, request_op,
+    DeleteRangeRequest, InternalRaftRequest, LeaseGrantRequest, PutRequest, RangeRequest,
+    Request as V2Request, RequestOp, TxnRequest, request_op,
 };
 
 pub fn request(data: &[u8]) {
@@ -56,5 +58,26 @@ pub fn request_seeds() -> Vec<Vec<u8>> {
         Command::LeaseRevoke(proto::etcdserverpb::LeaseRevokeRequest { id: 7 }),
         Command::Alarm(proto::etcdserverpb::AlarmRequest { action: 1, member_id: 3, alarm: 1 }),
     ];
-    commands.into_iter().map(|command| Request { id: 9, command }.encode().to_vec()).collect()
+    let seeds = commands.into_iter().map(|command| Request { id: 9, command }.encode().to_vec());
+    seeds.chain(v2_seeds()).collect()
+}
+
+/// As logs of etcd 3.5 hold them, bare and inside of a request.
+fn v2_seeds() -> Vec<Vec<u8>> {
+    let put = |path: &str, val: &str| V2Request {
+        id: 7,
+        method: "PUT".into(),
+        path: path.into(),
+        val: val.into(),
+        ..V2Request::default()
+    };
+    let attributes = r#"{"name":"m0","clientURLs":["http://127.0.0.1:2379"]}"#;
+    let requests = [
+        put("/0/members/8e9e05c52164694d/attributes", attributes),
+        put("/0/version", "3.5.0"),
+        put("/1/foo", "bar"),
+    ];
+    let wrapped = InternalRaftRequest { v2: Some(requests[0].clone()), ..InternalRaftRequest::default() };
+    let bare = requests.iter().map(|request| request.encode_to_vec());
+    bare.chain([wrapped.encode_to_vec()]).collect()
 }

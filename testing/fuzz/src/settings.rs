@@ -55,7 +55,7 @@ pub fn invocation_seeds() -> Vec<Vec<u8>> {
     let seeds = [
         "--name\0a\0--data-dir=/d\0-heartbeat-interval=100\0--listen-client-urls\0http://127.0.0.1:1,unix://b\0--advertise-client-urls=http://a:1\0--initial-cluster=a=http://localhost:2380\0--pre-vote=F\0--auto-compaction-retention=5m\0\0ETCD_ELECTION_TIMEOUT=1000\0ETCD_LISTEN_METRICS_URLS=http://127.0.0.1:2381",
         "--experimental-initial-corrupt-check=true\0--experimental-watch-progress-notify-interval=5s\0--feature-gates=AllBeta=true\0--cipher-suites=TLS_AES_128_GCM_SHA256,X\0--auto-tls\0--self-signed-cert-validity=3\0\0ETCD_CORS=*\0ETCD_QUOTA_BACKEND_BYTES=0x10",
-        "--\0-h\0---x\0--=3\0-\0--v2-deprecation=write-only\0--grpc-keepalive-min-time\01h2m3.5s\0\0ETCD_X=1",
+        "--\0-h\0---x\0--=3\0-\0--v2-deprecation=write-only\0--grpc-keepalive-min-time\x001h2m3.5s\0\0ETCD_X=1",
     ];
     seeds.map(|seed| seed.as_bytes().to_vec()).to_vec()
 }
@@ -84,11 +84,11 @@ pub fn word_seeds() -> Vec<Vec<u8>> {
     let seeds = [
         "-w\0json\0get\0a\0--prefix\0-keys-only\0--limit=3\0--endpoints\0a:1,b:2",
         "wat\0-i\0a\0--\0echo\0x",
-        "lease\0keep-alive\0--once\01f",
+        "lease\0keep-alive\0--once\x001f",
         "member\0add\0n\0--peer-urls=http://a:1,http://b:2\0--learner",
         "endpoint\0--cluster\0status\0-wtable",
         "help\0snapshot\0save",
-        "--command-timeout\05s\0put\0a\0--ignore-value=false",
+        "--command-timeout\x005s\0put\0a\0--ignore-value=false",
         "xyz\0--foo",
     ];
     seeds.map(|seed| seed.as_bytes().to_vec()).to_vec()

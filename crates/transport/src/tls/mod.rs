@@ -166,7 +166,7 @@ impl TlsError {
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TlsError::File { path, source } => write!(f, "open {}: {source}", path.display()),
+            TlsError::File { path, source } => write!(f, "open {}: {}", path.display(), go_reason(source)),
             TlsError::Content { path, what } => write!(f, "{}: {what}", path.display()),
             TlsError::CipherSuite(name) => write!(f, "unexpected TLS cipher suite {name:?}"),
             TlsError::Versions => f.write_str("min version is greater than max version"),
@@ -183,3 +183,11 @@ impl fmt::Display for TlsError {
 }
 
 impl std::error::Error for TlsError {}
+
+/// The system's reason as Go words it, which is what people search logs for: `no such file or directory`.
+fn go_reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}

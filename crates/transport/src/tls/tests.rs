@@ -334,3 +334,16 @@ fn many_issuers_of_one_name_and_key_are_not_tried_in_every_order() {
     }
     assert!(leads(&honest.iter().collect::<Vec<_>>(), &root));
 }
+
+#[test]
+fn a_missing_file_is_named_in_gos_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("missing.crt");
+    let options = TlsOptions {
+        cert_file: Some(missing.clone()),
+        key_file: Some(missing.clone()),
+        ..Default::default()
+    };
+    let error = options.server_config(&[]).unwrap_err().to_string();
+    assert_eq!(error, format!("open {}: no such file or directory", missing.display()));
+}

@@ -55,7 +55,8 @@ impl Options {
         self.peers.join("etcd-3.7").join("etcdutl")
     }
 
-    pub fn old_etcd(&self) -> PathBuf {
-        self.peers.join("etcd-3.6").join("etcd")
+    /// A release before, such as `3.6`.
+    pub fn old_etcd(&self, release: &str) -> PathBuf {
+        self.peers.join(format!("etcd-{release}")).join("etcd")
     }
 }
