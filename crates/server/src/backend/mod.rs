@@ -24,7 +24,7 @@ use raft::ConfState;
 use tokio::sync::oneshot;
 
 pub(crate) use defrag::{copy_to, options};
-pub use image::{HashAnswer, SnapshotReader};
+pub use image::{HashAnswer, HashSource, SnapshotReader};
 pub(crate) use schema::make_buckets;
 pub use schema::{Applied, Bucket, Write};
 pub(crate) use schema::{
@@ -67,7 +67,7 @@ pub enum BackendInput {
     },
     AwaitCompaction(oneshot::Sender<()>),
     Defragment(oneshot::Sender<Result<(), Error>>),
-    Hash(oneshot::Sender<Result<HashAnswer, Error>>),
+    Hash(oneshot::Sender<HashSource>),
     Snapshot(oneshot::Sender<Result<SnapshotReader, Error>>),
     Stop,
 }
@@ -249,7 +249,8 @@ impl Backend {
             }
             BackendInput::Hash(done) => {
                 self.fold()?;
-                done.send(self.hash()).ok();
+                let revision = self.shared.views.load().revision();
+                done.send(HashSource::new(self.db.begin_read(), revision)).ok();
             }
             BackendInput::Snapshot(done) => {
                 self.fold()?;
@@ -317,17 +318,6 @@ impl Backend {
         metrics.db_total_size.set(size);
         metrics.db_total_size_in_use.set(in_use);
         metrics.db_open_read_transactions.set(stats.open_readers as i64);
-    }
-
-    fn hash(&self) -> Result<HashAnswer, Error> {
-        let started = Instant::now();
-        let revision = self.shared.views.load().revision();
-        let hash = image::hash(&self.db.begin_read()).map_err(|error| {
-            tracing::error!(%error, "failed to hash the database file");
-            Error::Corrupt
-        })?;
-        self.shared.metrics.mvcc.hash_duration.observe(started.elapsed().as_secs_f64());
-        Ok(HashAnswer { hash, revision })
     }
 
     /// The file is durable up to `applied`: etcd's order is the `.snap` file, then the record in the log.
