@@ -44,6 +44,7 @@ impl From<Error> for Status {
             Error::NotPrimaryLessor => (Code::Unknown, "not a primary lessor"),
             Error::MemberNotFound => (Code::NotFound, "etcdserver: member not found"),
             Error::UnknownMethod => (Code::Unknown, "etcdserver: unknown method"),
+            Error::DefragmentFailed { reason } => return Status::new(Code::Unknown, reason),
         };
         Status::new(code, text)
     }

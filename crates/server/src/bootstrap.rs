@@ -9,9 +9,9 @@
 //! | present | as new as the snapshot or newer | the log's entries are replayed |
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use apply::{Alarms, State};
@@ -417,8 +417,7 @@ impl Dir<'_> {
             return Ok(db);
         }
         let copy = self.snap_dir.join("db.tmp.bootstrap");
-        let never = AtomicBool::new(false);
-        backend::copy_to(self.disk.as_ref(), &db.begin_read(), &copy, &never)
+        backend::copy_to(self.disk.as_ref(), &db.begin_read(), &copy, &mut || ControlFlow::Continue(()))
             .map_err(|error| self.file_error(error))?;
         drop(db);
         self.disk

@@ -42,6 +42,10 @@ pub enum Error {
     MemberNotFound,
     /// A request of a kind that this build never proposes was found in the log.
     UnknownMethod,
+    /// The file could not be copied, and is as it was. The reason is for people.
+    DefragmentFailed {
+        reason: String,
+    },
 }
 
 impl fmt::Display for Error {
@@ -75,6 +79,7 @@ impl fmt::Display for Error {
             Error::NotPrimaryLessor => "not a primary lessor",
             Error::MemberNotFound => "membership: ID not found",
             Error::UnknownMethod => "etcdserver: unknown method",
+            Error::DefragmentFailed { reason } => reason,
         })
     }
 }

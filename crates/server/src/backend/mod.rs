@@ -2,10 +2,11 @@
 //!
 //! Batches from the apply thread are folded into the file together, at the latest when the batch interval
 //! or limit is reached. No client waits for that. Between folds the thread deletes what compaction left
-//! behind, in slices; a defragmentation copies the file on a thread of its own while folds wait, then
-//! the copy takes the file's place.
+//! behind, in slices. What takes longer has a thread of its own: hashes, snapshots, and the copying of a
+//! defragmentation, whose result then takes the file's place.
 
 mod compaction;
+mod copy;
 mod defrag;
 mod image;
 mod schema;
@@ -23,7 +24,8 @@ use mvcc::{Chunk, RevisionPair};
 use raft::ConfState;
 use tokio::sync::oneshot;
 
-pub(crate) use defrag::{copy_to, options};
+pub(crate) use copy::copy_to;
+pub(crate) use defrag::options;
 pub use image::{HashAnswer, HashSource, SnapshotReader};
 pub(crate) use schema::make_buckets;
 pub use schema::{Applied, Bucket, Write};
@@ -36,7 +38,7 @@ use crate::error::Error;
 use crate::log_writer::LogInput;
 use crate::shared::Shared;
 use compaction::Compaction;
-use defrag::Defrag;
+use defrag::{Asker, Defrag};
 use schema::{Buckets, CONF_STATE, CONSISTENT_INDEX, TERM, conf_state_json};
 
 /// How often waiting batches are counted against the limit within one batch interval.
@@ -66,7 +68,7 @@ pub enum BackendInput {
         v2_store: Vec<u8>,
     },
     AwaitCompaction(oneshot::Sender<()>),
-    Defragment(oneshot::Sender<Result<(), Error>>),
+    Defragment(Asker),
     Hash(oneshot::Sender<HashSource>),
     Snapshot(oneshot::Sender<Result<SnapshotReader, Error>>),
     Stop,
@@ -101,8 +103,8 @@ pub struct Backend {
     next_compactions: VecDeque<mvcc::CompactionPlan>,
     compaction_waiters: Vec<oneshot::Sender<()>>,
     defrag: Option<Defrag>,
-    /// Inputs that need the file while it is being copied.
-    deferred: Vec<BackendInput>,
+    /// Who asked for a defragmentation that is not begun: one call each, that waits for its answer.
+    defrag_askers: Vec<Asker>,
 }
 
 impl Backend {
@@ -132,7 +134,7 @@ impl Backend {
             next_compactions: VecDeque::new(),
             compaction_waiters: Vec::new(),
             defrag: None,
-            deferred: Vec::new(),
+            defrag_askers: Vec::new(),
         }
     }
 
@@ -208,15 +210,16 @@ impl Backend {
     fn time_to_next_task(&self) -> Duration {
         const IDLE: Duration = Duration::from_secs(3600);
         const COPYING: Duration = Duration::from_millis(20);
-        if self.defrag.is_some() {
-            return COPYING;
-        }
         let interval = self.shared.config.backend_batch_interval;
         let fold = self.waiting_since.map_or(IDLE, |since| interval.saturating_sub(since.elapsed()));
         let now = self.shared.clock.elapsed();
-        let slice =
-            self.compaction.as_ref().map_or(IDLE, |compaction| compaction.next_slice.saturating_sub(now));
-        fold.min(slice)
+        // Compactions rest while the file is being copied.
+        let other = match (&self.defrag, &self.compaction) {
+            (Some(_), _) => COPYING,
+            (None, Some(compaction)) => compaction.next_slice.saturating_sub(now),
+            (None, None) => IDLE,
+        };
+        fold.min(other)
     }
 
     fn handle(&mut self, input: BackendInput) -> bolt::Result<()> {
@@ -229,23 +232,15 @@ impl Backend {
             }
             BackendInput::AwaitCompaction(done) => {
                 self.compaction_waiters.push(done);
-                self.fold_unless_copying()?;
-            }
-            BackendInput::Checkpoint { .. }
-            | BackendInput::Defragment(_)
-            | BackendInput::Hash(_)
-            | BackendInput::Snapshot(_)
-                if self.defrag.is_some() =>
-            {
-                self.deferred.push(input);
+                self.fold()?;
             }
             BackendInput::Checkpoint { applied, conf_state, v2_store } => {
                 self.fold()?;
                 self.checkpoint(applied, conf_state, &v2_store);
             }
-            BackendInput::Defragment(done) => {
+            BackendInput::Defragment(asker) => {
                 self.fold()?;
-                self.start_defrag(done);
+                self.defragment(asker);
             }
             BackendInput::Hash(done) => {
                 self.fold()?;
@@ -266,15 +261,9 @@ impl Backend {
 
     fn fold_is_due(&self) -> bool {
         let config = &self.shared.config;
-        self.defrag.is_none()
-            && self.waiting_since.is_some_and(|since| {
-                self.waiting_ops >= config.backend_batch_limit
-                    || since.elapsed() >= config.backend_batch_interval
-            })
-    }
-
-    fn fold_unless_copying(&mut self) -> bolt::Result<()> {
-        if self.defrag.is_none() { self.fold() } else { Ok(()) }
+        self.waiting_since.is_some_and(|since| {
+            self.waiting_ops >= config.backend_batch_limit || since.elapsed() >= config.backend_batch_interval
+        })
     }
 
     /// Writes all that waits in one transaction of the file, and lets readers use it from there.
@@ -282,7 +271,6 @@ impl Backend {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        assert!(self.defrag.is_none(), "a fold while the file is being copied would be lost");
         let started = Instant::now();
         let batches = std::mem::take(&mut self.waiting);
         self.waiting_ops = 0;
