@@ -77,6 +77,7 @@ impl From<Error> for Status {
                 (Code::FailedPrecondition, "etcdserver: cluster has a downgrade job in progress")
             }
             Error::UnknownMethod => (Code::Unknown, "etcdserver: unknown method"),
+            Error::DefragmentFailed { reason } => return Status::new(Code::Unknown, reason),
         };
         Status::new(code, text)
     }

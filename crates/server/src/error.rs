@@ -58,6 +58,10 @@ pub enum Error {
     DowngradeInProcess,
     /// A request of a kind that this build never proposes was found in the log.
     UnknownMethod,
+    /// The file could not be copied, and is as it was. The reason is for people.
+    DefragmentFailed {
+        reason: String,
+    },
 }
 
 impl fmt::Display for Error {
@@ -108,6 +112,7 @@ impl fmt::Display for Error {
             Error::DowngradeInProcess => "etcdserver: cluster has a downgrade job in progress",
             Error::TimeoutLeaderTransfer => "etcdserver: request timed out, leader transfer took too long",
             Error::UnknownMethod => "etcdserver: unknown method",
+            Error::DefragmentFailed { reason } => reason,
         })
     }
 }

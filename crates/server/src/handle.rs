@@ -239,11 +239,14 @@ impl Server {
         finished.await.map_err(|_| Error::Stopped)?
     }
 
-    /// The hash over every bucket of the file.
+    /// The hash over every bucket of the file. Runs on a thread that may block.
     pub async fn hash(&self) -> Result<HashAnswer, Error> {
-        let (done, finished) = oneshot::channel();
+        let (done, taken) = oneshot::channel();
         self.to_backend(BackendInput::Hash(done))?;
-        finished.await.map_err(|_| Error::Stopped)?
+        let source = taken.await.map_err(|_| Error::Stopped)?;
+        let shared = self.shared.clone();
+        let hashed = tokio::task::spawn_blocking(move || source.hash(&shared));
+        hashed.await.map_err(|_| Error::Stopped)?
     }
 
     /// The hash over the keys up to `at`, or up to now. Runs on a thread that may block.

@@ -101,11 +101,14 @@ impl Shared {
             MvccError::FutureRevision { .. } => Error::FutureRevision,
             MvccError::LeaseNotFound(_) => Error::LeaseNotFound,
             MvccError::KeyNotFound => Error::KeyNotFound,
-            MvccError::Source(error) => {
-                self.fail(format!("read the database file: {error}"));
-                Error::Corrupt
-            }
+            MvccError::Source(error) => self.file_error(&error),
         }
+    }
+
+    /// The file does not give what it must hold: the member stops.
+    pub fn file_error(&self, error: &dyn std::error::Error) -> Error {
+        self.fail(format!("read the database file: {error}"));
+        Error::Corrupt
     }
 
     pub fn hash_kv(&self, view: &View, at: Option<Revision>) -> Result<HashKvAnswer, Error> {

@@ -3,17 +3,21 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod gated_disk;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use disk::MemDisk;
 use disk::mem::{Fault, FaultPoint};
+use disk::{Disk, MemDisk};
 use mvcc::{KeyRange, RangeQuery};
 use proto::etcdserverpb::{CompactionRequest, PutRequest};
 use server::{Config, Environment, Error, Member, Server, StopReason};
 use tokio::runtime::{Builder, Handle};
+
+use gated_disk::GatedDisk;
 
 fn config() -> Config {
     Config {
@@ -28,12 +32,15 @@ fn config() -> Config {
 }
 
 async fn start(disk: &MemDisk) -> Member {
+    start_on(disk.clone()).await
+}
+
+async fn start_on(disk: impl Disk) -> Member {
     // Small segments, so that the log is cut and purged within a few writes.
     let log = wal::Options { segment_bytes: 2048, zero_ahead_bytes: 512 };
-    let disk = Arc::new(disk.clone());
-    let member =
-        Member::start(config(), Environment { disk, log, ..Environment::default() }, &Handle::current())
-            .unwrap();
+    let disk = Arc::new(disk);
+    let environment = Environment { disk, log, ..Environment::default() };
+    let member = Member::start(config(), environment, &Handle::current()).unwrap();
     member.ready().await;
     member
 }
@@ -56,20 +63,32 @@ fn last_put(server: &Server) -> usize {
     result.iter().map(value).max().unwrap_or(0)
 }
 
-/// A member's first start, writes, a compaction, a defragmentation and a restart, on a recording disk.
+/// A member's first start, writes, a compaction, a defragmentation with writes and checkpoints beside it, and
+/// a restart, on a recording disk.
 /// Returns, for each acknowledged put, how many operations the disk had seen when it was acknowledged.
 async fn live(disk: &MemDisk, puts: usize) -> Vec<usize> {
     let mut acknowledged = Vec::new();
     for run in 0..2 {
-        let member = start(disk).await;
+        let (gated, gate) = GatedDisk::new(disk.clone());
+        let member = start_on(gated).await;
         let server = member.server.clone();
-        for at in 1..=puts / 2 {
-            server.put(put(run * (puts / 2) + at)).await.unwrap();
+        let first = run * (puts / 2) + 1;
+        let (before, beside) = (first..first + puts / 4, first + puts / 4..first + puts / 2);
+        for at in before {
+            server.put(put(at)).await.unwrap();
             acknowledged.push(disk.op_count());
         }
         let revision = server.view().revision().to_wire();
         server.compact(CompactionRequest { revision: revision - 3, physical: true }).await.unwrap();
-        server.defragment().await.unwrap();
+        let defragmenting = server.clone();
+        let defragmenting = tokio::spawn(async move { defragmenting.defragment().await });
+        gate.wait_for_arrival();
+        for at in beside {
+            server.put(put(at)).await.unwrap();
+            acknowledged.push(disk.op_count());
+        }
+        gate.open();
+        defragmenting.await.unwrap().unwrap();
         drop(server);
         tokio::task::block_in_place(|| member.stop());
     }

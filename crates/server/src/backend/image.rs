@@ -8,6 +8,9 @@ use mvcc::Revision;
 use prometheus::Histogram;
 use storage::{Bucket, Item, NOT_HASHED};
 
+use crate::error::Error;
+use crate::shared::Shared;
+
 /// The hash over every bucket, and the store's revision when it was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HashAnswer {
@@ -15,9 +18,30 @@ pub struct HashAnswer {
     pub revision: Revision,
 }
 
+/// A state of the file whose hash is wanted.
+pub struct HashSource {
+    tx: ReadTx,
+    revision: Revision,
+}
+
+impl HashSource {
+    pub fn new(tx: ReadTx, revision: Revision) -> HashSource {
+        HashSource { tx, revision }
+    }
+
+    /// Reads the whole file: call it where blocking is allowed. A file that does not give what it must hold
+    /// stops the member, as for any reader.
+    pub fn hash(self, shared: &Shared) -> Result<HashAnswer, Error> {
+        let started = Instant::now();
+        let hash = hash(&self.tx).map_err(|error| shared.file_error(&error))?;
+        shared.metrics.mvcc.hash_duration.observe(started.elapsed().as_secs_f64());
+        Ok(HashAnswer { hash, revision: self.revision })
+    }
+}
+
 /// CRC-32C over all buckets in name order: each one's name, then its keys and values. What members differ
 /// in by nature is left out.
-pub fn hash(tx: &ReadTx) -> bolt::Result<u32> {
+fn hash(tx: &ReadTx) -> bolt::Result<u32> {
     let mut crc = 0;
     storage::for_each_item(tx, |item| {
         match item {

@@ -2,10 +2,11 @@
 //!
 //! Batches from the apply thread are folded into the file together, at the latest when the batch interval
 //! or limit is reached. No client waits for that. Between folds the thread deletes what compaction left
-//! behind, in slices; a defragmentation copies the file on a thread of its own while folds wait, then
-//! the copy takes the file's place.
+//! behind, in slices. What takes longer has a thread of its own: hashes, snapshots, and the copying of a
+//! defragmentation, whose result then takes the file's place.
 
 mod compaction;
+mod copy;
 mod defrag;
 mod image;
 mod install;
@@ -22,8 +23,9 @@ use mvcc::{Chunk, RevisionPair};
 use raft::{ConfState, Message};
 use tokio::sync::oneshot;
 
-pub(crate) use defrag::{copy_to, options};
-pub use image::{HashAnswer, SnapshotReader};
+pub(crate) use copy::copy_to;
+pub(crate) use defrag::options;
+pub use image::{HashAnswer, HashSource, SnapshotReader};
 pub(crate) use storage::{
     Applied, Bucket, FileSource, SCHEDULED_COMPACT, STORAGE_VERSION, Write, applied, make_buckets, pairs,
     storage_version,
@@ -34,7 +36,7 @@ use crate::error::Error;
 use crate::log_writer::LogInput;
 use crate::shared::{Flow, Shared};
 use compaction::Compaction;
-use defrag::Defrag;
+use defrag::{Asker, Defrag};
 use storage::{Buckets, CONF_STATE, CONSISTENT_INDEX, TERM, conf_state_json, purge_snap_files};
 
 /// How often waiting batches are counted against the limit within one batch interval.
@@ -64,8 +66,8 @@ pub enum BackendInput {
         v2_store: Vec<u8>,
     },
     AwaitCompaction(oneshot::Sender<()>),
-    Defragment(oneshot::Sender<Result<(), Error>>),
-    Hash(oneshot::Sender<Result<HashAnswer, Error>>),
+    Defragment(Asker),
+    Hash(oneshot::Sender<HashSource>),
     /// A raft message that needs the file beside it.
     SendSnapshot(Box<Message>),
     /// The file received for the snapshot at this index takes the place of ours.
@@ -110,7 +112,9 @@ pub struct Backend {
     next_compactions: VecDeque<mvcc::CompactionPlan>,
     compaction_waiters: Vec<oneshot::Sender<()>>,
     defrag: Option<Defrag>,
-    /// Inputs that need the file while it is being copied or exchanged.
+    /// Who asked for a defragmentation that is not begun: one call each, that waits for its answer.
+    defrag_askers: Vec<Asker>,
+    /// Inputs that need the file while it is being exchanged.
     deferred: Vec<BackendInput>,
     /// Between an installation and the word that the apply thread has read the new file.
     exchanging: bool,
@@ -144,6 +148,7 @@ impl Backend {
             next_compactions: VecDeque::new(),
             compaction_waiters: Vec::new(),
             defrag: None,
+            defrag_askers: Vec::new(),
             deferred: Vec::new(),
             exchanging: false,
             failed: false,
@@ -193,7 +198,11 @@ impl Backend {
         match input {
             Some(BackendInput::Stop) => {
                 self.abandon_defrag();
-                self.fold_unless_copying()?;
+                self.refuse_defrags();
+                // What waits while the file is exchanged belongs to neither file.
+                if !self.exchanging {
+                    self.fold()?;
+                }
                 return Ok(Flow::Stop);
             }
             Some(input) => self.handle(input)?,
@@ -248,16 +257,17 @@ impl Backend {
     fn time_to_next_task(&self) -> Duration {
         const IDLE: Duration = Duration::from_secs(3600);
         const COPYING: Duration = Duration::from_millis(20);
-        if self.defrag.is_some() {
-            return COPYING;
-        }
         let interval = self.shared.config.backend_batch_interval;
         let now = self.shared.clock.elapsed();
         let fold =
             self.waiting_since.map_or(IDLE, |since| interval.saturating_sub(now.saturating_sub(since)));
-        let slice =
-            self.compaction.as_ref().map_or(IDLE, |compaction| compaction.next_slice.saturating_sub(now));
-        fold.min(slice)
+        // Compactions rest while the file is being copied.
+        let other = match (&self.defrag, &self.compaction) {
+            (Some(_), _) => COPYING,
+            (None, Some(compaction)) => compaction.next_slice.saturating_sub(now),
+            (None, None) => IDLE,
+        };
+        fold.min(other)
     }
 
     fn handle(&mut self, input: BackendInput) -> bolt::Result<()> {
@@ -268,7 +278,10 @@ impl Backend {
                 if let Some(plan) = unfinished_compaction {
                     self.compaction = Some(Compaction::resume(plan, self.shared.clock.elapsed()));
                 }
-                self.run_deferred()?;
+                for input in std::mem::take(&mut self.deferred) {
+                    self.handle(input)?;
+                }
+                self.start_defrag();
             }
             // The views still belong to the old file.
             input if self.exchanging => self.deferred.push(input),
@@ -280,28 +293,20 @@ impl Backend {
             }
             BackendInput::AwaitCompaction(done) => {
                 self.compaction_waiters.push(done);
-                self.fold_unless_copying()?;
-            }
-            BackendInput::Checkpoint { .. }
-            | BackendInput::Defragment(_)
-            | BackendInput::Hash(_)
-            | BackendInput::SendSnapshot(_)
-            | BackendInput::Snapshot(_)
-                if self.defrag.is_some() =>
-            {
-                self.deferred.push(input);
+                self.fold()?;
             }
             BackendInput::Checkpoint { applied, conf_state, v2_store } => {
                 self.fold()?;
                 self.checkpoint(applied, conf_state, &v2_store);
             }
-            BackendInput::Defragment(done) => {
+            BackendInput::Defragment(asker) => {
                 self.fold()?;
-                self.start_defrag(done);
+                self.defragment(asker);
             }
             BackendInput::Hash(done) => {
                 self.fold()?;
-                done.send(self.hash()).ok();
+                let revision = self.shared.views.load().revision();
+                done.send(HashSource::new(self.db.begin_read(), revision)).ok();
             }
             BackendInput::SendSnapshot(message) => {
                 self.fold()?;
@@ -321,16 +326,11 @@ impl Backend {
 
     fn fold_is_due(&self) -> bool {
         let config = &self.shared.config;
-        self.defrag.is_none()
-            && !self.exchanging
+        !self.exchanging
             && self.waiting_since.is_some_and(|since| {
                 self.waiting_ops >= config.backend_batch_limit
                     || self.shared.clock.elapsed().saturating_sub(since) >= config.backend_batch_interval
             })
-    }
-
-    fn fold_unless_copying(&mut self) -> bolt::Result<()> {
-        if self.defrag.is_none() && !self.exchanging { self.fold() } else { Ok(()) }
     }
 
     /// Writes all that waits in one transaction of the file, and lets readers use it from there.
@@ -338,7 +338,6 @@ impl Backend {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        assert!(self.defrag.is_none(), "a fold while the file is being copied would be lost");
         let started = Instant::now();
         let batches = std::mem::take(&mut self.waiting);
         self.waiting_ops = 0;
@@ -374,17 +373,6 @@ impl Backend {
         metrics.db_total_size.set(size);
         metrics.db_total_size_in_use.set(in_use);
         metrics.db_open_read_transactions.set(stats.open_readers as i64);
-    }
-
-    fn hash(&self) -> Result<HashAnswer, Error> {
-        let started = Instant::now();
-        let revision = self.shared.views.load().revision();
-        let hash = image::hash(&self.db.begin_read()).map_err(|error| {
-            tracing::error!(%error, "failed to hash the database file");
-            Error::Corrupt
-        })?;
-        self.shared.metrics.mvcc.hash_duration.observe(started.elapsed().as_secs_f64());
-        Ok(HashAnswer { hash, revision })
     }
 
     /// The file is durable up to `applied`: etcd's order is the `.snap` file, then the record in the log.

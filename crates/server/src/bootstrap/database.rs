@@ -1,7 +1,6 @@
 //! Opening the database file.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bolt::Db;
@@ -89,8 +88,7 @@ impl Dir<'_> {
             return Ok(db);
         }
         let copy = self.snap_dir.join("db.tmp.bootstrap");
-        let never = AtomicBool::new(false);
-        backend::copy_to(self.disk.as_ref(), &db.begin_read(), &copy, &never)
+        backend::copy_to(self.disk.as_ref(), &db.begin_read(), &copy, &mut || ControlFlow::Continue(()))
             .map_err(|error| self.file_error(error))?;
         drop(db);
         self.disk
