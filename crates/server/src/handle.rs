@@ -20,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::backend::{BackendInput, HashAnswer, SnapshotReader};
+use crate::background;
 use crate::config::Config;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -239,27 +240,26 @@ impl Server {
         finished.await.map_err(|_| Error::Stopped)?
     }
 
-    /// The hash over every bucket of the file. Runs on a thread that may block.
+    /// The hash over every bucket of the file.
     pub async fn hash(&self) -> Result<HashAnswer, Error> {
         let (done, taken) = oneshot::channel();
         self.to_backend(BackendInput::Hash(done))?;
         let source = taken.await.map_err(|_| Error::Stopped)?;
         let shared = self.shared.clone();
-        let hashed = tokio::task::spawn_blocking(move || source.hash(&shared));
-        hashed.await.map_err(|_| Error::Stopped)?
+        background::run("hash", move || source.hash(&shared)).await?
     }
 
-    /// The hash over the keys up to `at`, or up to now. Runs on a thread that may block.
+    /// The hash over the keys up to `at`, or up to now.
     pub async fn hash_kv(&self, at: Option<Revision>) -> Result<HashKvAnswer, Error> {
         let view = self.view();
         let shared = self.shared.clone();
-        let hashed = tokio::task::spawn_blocking(move || {
+        let hashed = background::run("hash", move || {
             let started = Instant::now();
             let answer = shared.hash_kv(&view, at);
             shared.metrics.mvcc.hash_rev_duration.observe(started.elapsed().as_secs_f64());
             answer
         });
-        hashed.await.map_err(|_| Error::Stopped)?
+        hashed.await?
     }
 
     /// A consistent image of the file that holds everything applied before the call.

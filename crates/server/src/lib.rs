@@ -12,6 +12,7 @@
 
 mod apply_loop;
 mod backend;
+pub mod background;
 mod bootstrap;
 mod clock;
 mod compactor;

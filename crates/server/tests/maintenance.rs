@@ -14,7 +14,7 @@ use disk::mem::{Fault, FaultPoint};
 use disk::{Disk, MemDisk, OpenMode};
 use lease::LeaseId;
 use proto::etcdserverpb::PutRequest;
-use server::{Config, Error, Member, Metrics, Server, StopReason};
+use server::{Config, Environment, Error, Member, Server, StopReason};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use gated_disk::GatedDisk;
@@ -34,10 +34,8 @@ async fn start(disk: impl Disk) -> Member {
         ..Config::single("default", PathBuf::from("/data"))
     };
     let log = wal::Options { segment_bytes: 16 << 20, zero_ahead_bytes: 512 };
-    let network = Arc::new(server::NoNetwork);
-    let member =
-        Member::start_with_log(config, log, Arc::new(disk), network, Metrics::new(), &Handle::current())
-            .unwrap();
+    let environment = Environment { disk: Arc::new(disk), log, ..Environment::default() };
+    let member = Member::start(config, environment, &Handle::current()).unwrap();
     member.ready().await;
     member
 }

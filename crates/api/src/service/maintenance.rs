@@ -8,7 +8,7 @@ use proto::etcdserverpb::{
     DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
     MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
 };
-use server::{DEFAULT_QUOTA_BYTES, Error, SERVER_VERSION, SnapshotReader};
+use server::{DEFAULT_QUOTA_BYTES, Error, SERVER_VERSION, SnapshotReader, background};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
@@ -158,8 +158,12 @@ impl Services {
         let remote = &call.connection.remote;
         tracing::info!("total-bytes" = size, remote, "sending database snapshot to client");
         let (queue, mut blobs) = mpsc::channel(SNAPSHOT_AHEAD);
-        // Reads from the disk: on the blocking pool, until the client has it all or is gone.
-        tokio::task::spawn_blocking(move || read_snapshot(reader, &queue));
+        // Until the client has it all or is gone.
+        let reading = background::spawn("snapshot", move || read_snapshot(reader, &queue));
+        if let Err(error) = reading {
+            tracing::warn!(%error, "failed to start a thread for a snapshot");
+            return Err(Error::TooManyRequests.into());
+        }
         let send_all = async {
             while let Some(message) = blobs.recv().await {
                 out.send(Message::encode(&message?)).await?;

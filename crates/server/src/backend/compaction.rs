@@ -1,13 +1,15 @@
 //! Deleting what a compaction no longer keeps, a slice at a time.
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mvcc::{CompactionJob, CompactionPlan, Revision, compact_revision_to_bytes};
 use storage::{Bucket, Buckets, FINISHED_COMPACT, Write};
 
+use super::defrag::io_error;
 use super::{Backend, Batch};
+use crate::background;
 use crate::shared::Shared;
 
 /// A compaction under way.
@@ -35,10 +37,10 @@ impl Compaction {
         Compaction { step: Step::Deleting(plan.into_job()), started: now, deleted: 0, next_slice: now }
     }
 
-    fn begin(plan: CompactionPlan, shared: Arc<Shared>) -> Compaction {
+    fn begin(plan: CompactionPlan, shared: Arc<Shared>) -> bolt::Result<Compaction> {
         let now = shared.clock.elapsed();
         let view = shared.views.load();
-        let hasher = thread::spawn(move || {
+        let hasher = background::spawn("hash", move || {
             let started = Instant::now();
             match plan.hash(&view) {
                 Ok(hash) => {
@@ -56,17 +58,19 @@ impl Compaction {
             }
             plan
         });
-        Compaction { step: Step::Hashing(hasher), started: now, deleted: 0, next_slice: now }
+        let hasher = hasher.map_err(|error| io_error("start a thread to hash records", error))?;
+        Ok(Compaction { step: Step::Hashing(hasher), started: now, deleted: 0, next_slice: now })
     }
 }
 
 impl Backend {
-    pub(super) fn start_compaction(&mut self, plan: CompactionPlan) {
+    pub(super) fn start_compaction(&mut self, plan: CompactionPlan) -> bolt::Result<()> {
         if self.compaction.is_some() {
             self.next_compactions.push_back(plan);
         } else {
-            self.compaction = Some(Compaction::begin(plan, self.shared.clone()));
+            self.compaction = Some(Compaction::begin(plan, self.shared.clone())?);
         }
+        Ok(())
     }
 
     pub(super) fn compact_when_due(&mut self) -> bolt::Result<()> {
@@ -81,7 +85,7 @@ impl Backend {
         let Some(mut compaction) = self.compaction.take() else { return Ok(()) };
         let pause = Instant::now();
         let mut job = match compaction.step {
-            Step::Hashing(hasher) if !hasher.is_finished() => {
+            Step::Hashing(hasher) if !self.is_done(&hasher) => {
                 compaction.step = Step::Hashing(hasher);
                 compaction.next_slice = self.shared.clock.elapsed() + HASH_POLL;
                 self.compaction = Some(compaction);
@@ -125,7 +129,7 @@ impl Backend {
         });
         // One that waits goes before those of the batches that are only now folded: in order of revision.
         if let Some(plan) = self.next_compactions.pop_front() {
-            self.start_compaction(plan);
+            self.start_compaction(plan)?;
         }
         self.fold()?;
         let metrics = &self.shared.metrics.mvcc;

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::Backend;
 use super::copy::Copy;
+use crate::background;
 use crate::error::Error;
 use crate::shared::Shared;
 
@@ -121,7 +122,7 @@ impl Backend {
             shared: self.shared.clone(),
             cancel: cancel.clone(),
         };
-        let copier = match thread::Builder::new().name("defrag".to_owned()).spawn(move || copier.run()) {
+        let copier = match background::spawn("defrag", move || copier.run()) {
             Ok(copier) => copier,
             Err(error) => return refuse(askers, &copy, &io_error("start a thread", error)),
         };
@@ -133,7 +134,7 @@ impl Backend {
     }
 
     pub(super) fn finish_defrag_when_copied(&mut self) -> bolt::Result<()> {
-        if !self.defrag.as_ref().is_some_and(|defrag| defrag.copier.is_finished()) {
+        if !self.defrag.as_ref().is_some_and(|defrag| self.is_done(&defrag.copier)) {
             return Ok(());
         }
         let Some(Defrag { copier, copy: path, askers, started, size_before, .. }) = self.defrag.take() else {

@@ -15,6 +15,7 @@ pub(crate) mod snap_file;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bolt::Db;
@@ -324,6 +325,12 @@ impl Backend {
         Ok(())
     }
 
+    /// Whether the result of a thread beside this one can be taken. A simulation waits for it: how long it takes
+    /// must not matter there.
+    fn is_done<T>(&self, thread: &JoinHandle<T>) -> bool {
+        thread.is_finished() || self.shared.clock.is_simulated()
+    }
+
     fn fold_is_due(&self) -> bool {
         let config = &self.shared.config;
         !self.exchanging
@@ -352,7 +359,7 @@ impl Backend {
         }
         self.rebase_views()?;
         for plan in batches.into_iter().filter_map(|batch| batch.compaction) {
-            self.start_compaction(plan);
+            self.start_compaction(plan)?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Opening the database file.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
