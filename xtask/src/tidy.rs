@@ -38,12 +38,12 @@ const RANKS: [(&str, u32); 21] = [
     ("cobra", 1),
     ("transport", 2),
     ("client", 3),
-    ("server", 2),
-    ("peer", 3),
-    ("api", 3),
-    ("etcd", 4),
-    ("etcdctl", 4),
-    ("etcdutl", 4),
+    ("server", 3),
+    ("peer", 4),
+    ("api", 4),
+    ("etcd", 5),
+    ("etcdctl", 5),
+    ("etcdutl", 5),
 ];
 
 /// Outside crates that bring IO, time, threads or randomness. Tests may use them.

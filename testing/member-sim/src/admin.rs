@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use membership::MemberId;
 use parking_lot::Mutex;
-use server::{Error, JoinAs};
+use server::{Error, JoinAs, Server};
 use tokio::time::sleep;
 
 use crate::network::Wires;
@@ -33,6 +33,7 @@ pub async fn replace(
 ) {
     if let Some(id) = add(&wires, number, &url, &orders).await
         && promote(&wires, id).await
+        && all_let_it_vote(&wires, id).await
         && let Some(leaving) = leaving
     {
         remove(&wires, leaving).await;
@@ -63,6 +64,27 @@ async fn promote(wires: &Wires, id: MemberId) -> bool {
         if let Some(server) = wires.any_server()
             && let Ok(_) | Err(Error::MemberNotLearner) = server.member_promote(id).await
         {
+            return true;
+        }
+        sleep(PAUSE).await;
+    }
+    false
+}
+
+/// Waits until no member can be found that does not know of the new voter. Who removes a leader before, and
+/// loses it before it has told the others, may have to restore: they wait for a vote that nobody gives any
+/// more, as they would with etcd. For the same reason two members stay two.
+async fn all_let_it_vote(wires: &Wires, id: MemberId) -> bool {
+    for _ in 0..TRIES {
+        let servers = wires.servers();
+        let knows = |server: &Server| {
+            let cluster = server.cluster();
+            let voters = cluster.members().filter(|member| !member.is_learner).count();
+            voters >= 3 && cluster.member(id).is_some_and(|member| !member.is_learner)
+        };
+        let known_to_all =
+            servers.first().is_some_and(|first| servers.len() == first.cluster().members().count());
+        if known_to_all && servers.iter().all(knows) {
             return true;
         }
         sleep(PAUSE).await;

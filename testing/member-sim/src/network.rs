@@ -90,11 +90,15 @@ impl Wires {
         }
     }
 
-    /// A member whose process runs, whichever.
+    /// The members whose processes run.
+    pub fn servers(&self) -> Vec<Server> {
+        self.state.lock().servers.values().cloned().collect()
+    }
+
+    /// One of them, whichever.
     pub fn any_server(&self) -> Option<Server> {
-        let mut state = self.state.lock();
-        let running: Vec<Server> = state.servers.values().cloned().collect();
-        state.rng.pick(&running).cloned()
+        let running = self.servers();
+        self.state.lock().rng.pick(&running).cloned()
     }
 
     pub fn cut(&self, from: MemberId, to: MemberId) {

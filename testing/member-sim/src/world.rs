@@ -491,8 +491,10 @@ impl World {
             None => format!("{at}: down"),
             Some(process) => {
                 let raft = process.server.raft();
+                let members: Vec<String> =
+                    process.server.cluster().members().map(|member| member.id.to_string()).collect();
                 format!(
-                    "{at}: {} leader {:?} term {} committed {} applied {}",
+                    "{at}: {} of {members:?} leader {:?} term {} committed {} applied {}",
                     process.server.member_id(),
                     raft.leader(),
                     raft.term(),
