@@ -6,6 +6,7 @@ mod fuzz;
 mod interop;
 mod kubernetes;
 mod lockstep;
+mod mutants;
 mod peers;
 mod shell;
 mod tidy;
@@ -38,6 +39,7 @@ const COMMANDS: &[Command] = &[
     interop::COMMAND,
     kubernetes::COMMAND,
     lockstep::COMMAND,
+    mutants::COMMAND,
     bench::COMMAND,
 ];
 
