@@ -8,6 +8,7 @@ mod fuzz;
 mod interop;
 mod kubernetes;
 mod lockstep;
+mod mutants;
 mod peers;
 mod shell;
 mod tidy;
@@ -42,6 +43,7 @@ const COMMANDS: &[Command] = &[
     deploy::COMMAND,
     lockstep::COMMAND,
     chaos::COMMAND,
+    mutants::COMMAND,
     bench::COMMAND,
 ];
 

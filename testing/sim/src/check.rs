@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use raft::{Entry, Index, NodeId, ReadState, Role, Term, VoteResult};
+use raft::{Entry, EntryId, Index, NodeId, ReadState, Role, Term, VoteResult};
 
 use crate::member::Member;
 use crate::rng::fold_hash;
@@ -169,6 +169,17 @@ impl Checker {
             }
         }
         Ok(())
+    }
+
+    /// Entries were handed out to be applied.
+    pub fn handed_out(&self, member: &Member, committed: &[EntryId]) -> Result<(), Violation> {
+        match committed.iter().find(|entry| !member.holds_durably(entry.index, entry.term)) {
+            None => Ok(()),
+            Some(entry) => violation(
+                "durable before applied",
+                format!("member {} is to apply entry {entry}, which is not on its disk", member.id),
+            ),
+        }
     }
 
     /// An entry was applied, or a snapshot installed.

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use raft::{
-    ConfChangeV2, ConfState, Entry, EntryKind, HardState, Index, MemoryStorage, Message, NodeId, Persist,
-    RawNode, ReadState, Snapshot, Storage, Synced, Term,
+    ConfChangeV2, ConfState, Entry, EntryId, EntryKind, HardState, Index, MemoryStorage, Message, NodeId,
+    Persist, RawNode, ReadState, Snapshot, Storage, Synced, Term,
 };
 
 use crate::plan::{Founding, Plan, StorageAppend};
@@ -36,7 +36,11 @@ struct Write {
 
 enum ToApply {
     Entry(Entry),
-    Snapshot(Snapshot),
+    /// Not to be installed before it is durable.
+    Snapshot {
+        snapshot: Snapshot,
+        is_durable: bool,
+    },
 }
 
 pub struct Running {
@@ -54,6 +58,7 @@ pub struct Member {
     pub incarnation: u64,
     pub has_slow_disk: bool,
     storage_append: StorageAppend,
+    refuses_changes: bool,
 }
 
 /// What a turn of the driver brought out.
@@ -64,6 +69,8 @@ pub struct Output {
     /// Entries that entered the log, for the checker, with the term of the entry before them.
     pub appended: Vec<(Term, Vec<Entry>)>,
     pub snapshots_received: u64,
+    /// Entries that were handed out to be applied.
+    pub committed: Vec<EntryId>,
 }
 
 impl Member {
@@ -82,6 +89,7 @@ impl Member {
             incarnation: 0,
             has_slow_disk: false,
             storage_append: plan.storage_append,
+            refuses_changes: plan.refuses_changes,
         }
     }
 
@@ -130,8 +138,25 @@ impl Member {
         self.running.as_ref().map_or(0, |running| running.writes.len())
     }
 
+    /// An entry, or a snapshot that is durable.
     pub fn has_entry_to_apply(&self) -> bool {
-        self.running.as_ref().is_some_and(|running| !running.to_apply.is_empty())
+        match self.running.as_ref().and_then(|running| running.to_apply.front()) {
+            Some(ToApply::Snapshot { is_durable, .. }) => *is_durable,
+            Some(ToApply::Entry(_)) => true,
+            None => false,
+        }
+    }
+
+    pub fn has_snapshot_to_install(&self) -> bool {
+        let front = self.running.as_ref().and_then(|running| running.to_apply.front());
+        matches!(front, Some(ToApply::Snapshot { .. }))
+    }
+
+    /// The end of the log of a member that runs.
+    pub fn last_entry(&self) -> Option<EntryId> {
+        let node = &self.running.as_ref()?.node;
+        let index = node.last_index();
+        Some(EntryId { term: node.entry_term(index)?, index })
     }
 
     /// Finishes the oldest `count` writes with one sync, and releases what depends on them.
@@ -147,6 +172,9 @@ impl Member {
             if self.storage_append == StorageAppend::WhenDurable {
                 put_into_storage(running.node.storage_mut(), &write.entries, write.snapshot.as_ref());
             }
+            if let Some(durable) = &write.snapshot {
+                running.note_durable(durable.index());
+            }
             messages.extend(write.synced.messages);
             running.node.persisted(write.synced.ack);
         }
@@ -155,9 +183,11 @@ impl Member {
 
     /// Applies the next entry or snapshot.
     pub fn apply_next(&mut self) -> Option<(Entry, Index)> {
+        let refuses_changes = self.refuses_changes;
         let running = self.running.as_mut()?;
         match running.to_apply.pop_front()? {
-            ToApply::Snapshot(snapshot) => {
+            ToApply::Snapshot { snapshot, is_durable } => {
+                assert!(is_durable, "snapshot {} is installed before it is durable", snapshot.index());
                 running.machine = decode_machine(&snapshot);
                 None
             }
@@ -170,8 +200,12 @@ impl Member {
                     running.machine.applied
                 );
                 let mut is_conf_change = false;
-                if let Ok(Some(change)) = ConfChangeV2::from_entry(&entry) {
+                if let Ok(Some(mut change)) = ConfChangeV2::from_entry(&entry) {
                     is_conf_change = true;
+                    if refuses_changes && is_refused(&entry) {
+                        // As etcd does: the change is applied, to nobody.
+                        change.changes.iter_mut().for_each(|single| single.node_id = 0);
+                    }
                     // A change that cannot be made is refused by everybody alike.
                     if let Ok(conf_state) = running.node.apply_conf_change(change) {
                         running.machine.conf_state = conf_state;
@@ -237,6 +271,7 @@ impl Member {
             if let Some(persist) = ready.persist {
                 running.start_write(persist, self.storage_append, &mut output);
             }
+            output.committed.extend(ready.committed.iter().map(Entry::id));
             running.to_apply.extend(ready.committed.into_iter().map(ToApply::Entry));
         }
         output
@@ -249,6 +284,14 @@ impl Member {
 }
 
 impl Running {
+    fn note_durable(&mut self, index: Index) {
+        for waiting in &mut self.to_apply {
+            if let ToApply::Snapshot { snapshot, is_durable } = waiting {
+                *is_durable |= snapshot.index() <= index;
+            }
+        }
+    }
+
     fn start_write(&mut self, persist: Persist, append: StorageAppend, output: &mut Output) {
         if let Some(first) = persist.entries.first() {
             let before = self.node.entry_term(first.index.prev()).unwrap_or(Term::ZERO);
@@ -259,7 +302,7 @@ impl Running {
         }
         if let Some(snapshot) = &persist.snapshot {
             output.snapshots_received += 1;
-            self.to_apply.push_back(ToApply::Snapshot(snapshot.clone()));
+            self.to_apply.push_back(ToApply::Snapshot { snapshot: snapshot.clone(), is_durable: false });
         }
         self.writes.push_back(Write {
             hard_state: persist.hard_state,
@@ -319,6 +362,11 @@ fn encode_machine(machine: &Machine) -> Bytes {
 fn decode_machine(snapshot: &Snapshot) -> Machine {
     let hash = <[u8; 8]>::try_from(&snapshot.data[..]).map(u64::from_le_bytes).unwrap_or(0);
     Machine { applied: snapshot.index(), hash, conf_state: snapshot.metadata.conf_state.clone() }
+}
+
+/// What an application refuses depends on its state, which is the same on all members at this entry.
+fn is_refused(entry: &Entry) -> bool {
+    fold_hash(entry.index.0, &entry.data).is_multiple_of(3)
 }
 
 /// True for entries that a client proposed.

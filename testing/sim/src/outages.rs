@@ -63,10 +63,11 @@ impl Distribution {
     }
 }
 
-const FAULTS: [Fault; 14] = [
+const FAULTS: [Fault; 15] = [
     Fault::ProcessEnds,
     Fault::ProcessEndsBeforeLaggard,
     Fault::TwoProcessesEnd,
+    Fault::FollowerEnds,
     Fault::Freezes,
     Fault::Isolated,
     Fault::DiskStalls,

@@ -37,8 +37,18 @@ pub struct Plan {
     pub duplication: u64,
     /// Per mille of deliveries that take a random message instead of an old one.
     pub reordering: u64,
+    /// How often the disks get a turn, in the measure of ticks. Low: many writes are under way at once.
+    pub disk_pace: u64,
     /// Per mille of disk events that a slow disk carries out.
     pub slow_disk_speed: u64,
+    /// Members whose disks are slow from the beginning.
+    pub slow_disks: u64,
+    /// Per mille of apply events in which a snapshot that is durable is installed.
+    pub install_speed: u64,
+    /// Per mille of rejected appends whose hint is lower than it need be, as another version's may be.
+    pub low_hints: u64,
+    /// The application refuses some committed changes of membership.
+    pub refuses_changes: bool,
     /// Two members campaign at once, and crashed ones are back at once.
     pub is_storm: bool,
     pub weights: Weights,
@@ -53,6 +63,8 @@ pub struct Weights {
     pub transfer: u64,
     pub campaign: u64,
     pub forget_leader: u64,
+    /// Evidence that a leader's process has ended, most of it wrong.
+    pub evidence: u64,
     pub compact: u64,
     pub crash: u64,
     pub restart: u64,
@@ -66,9 +78,11 @@ impl Plan {
         let members = 3 + rng.below(5);
         let founders = if rng.chance(800) { members.min(3 + rng.below(5)) } else { 1 + rng.below(members) };
         let max_size_per_msg = rng.pick(&[0, 40, 200, 1 << 20]);
+        let (pre_vote, check_quorum) = (rng.chance(500), rng.chance(600));
         let raft = Config {
-            pre_vote: rng.chance(500),
-            check_quorum: rng.chance(600),
+            pre_vote,
+            check_quorum,
+            prompt_elections: pre_vote && check_quorum && rng.chance(700),
             max_size_per_msg,
             max_inflight_msgs: rng.pick(&[1, 2, 8, 256]),
             max_inflight_bytes: rng.pick(&[0, 0, max_size_per_msg.max(100)]),
@@ -85,11 +99,16 @@ impl Plan {
             founding: rng.pick(&[Founding::Snapshot, Founding::Entries]),
             storage_append: rng.pick(&[StorageAppend::WhenHandedOut, StorageAppend::WhenDurable]),
             raft,
-            as_etcd: BTreeSet::new(),
+            as_etcd: (1..=members).filter(|_| rng.chance(150)).collect(),
             loss: rng.pick(&[0, 10, 50, 200]),
             duplication: rng.pick(&[0, 10, 100]),
             reordering: rng.pick(&[0, 50, 300, 1000]),
+            disk_pace: rng.pick(&[1, 5, 5]),
             slow_disk_speed: rng.pick(&[10, 100]),
+            slow_disks: 0,
+            install_speed: rng.pick(&[30, 300, 1000]),
+            low_hints: rng.pick(&[0, 0, 300]),
+            refuses_changes: rng.chance(400),
             is_storm: false,
             weights: Weights::draw(rng),
         };
@@ -103,6 +122,7 @@ impl Plan {
         self.founders = self.members.min(3 + rng.below(3));
         self.raft.pre_vote = rng.chance(150);
         self.raft.check_quorum = rng.chance(150);
+        self.raft.prompt_elections &= self.raft.pre_vote && self.raft.check_quorum;
         self.weights.read = rng.pick(&[80, 400]);
         self.weights.campaign = rng.pick(&[10, 40, 150]);
         self.weights.crash = rng.pick(&[0, 20, 80, 300]);
@@ -110,6 +130,15 @@ impl Plan {
         self.weights.partition = rng.pick(&[0, 30, 100]);
         self.weights.heal = 60;
         self.weights.conf_change = rng.pick(&[0, 0, 60]);
+        if rng.chance(400) {
+            // Logs are replaced and replaced again before a slow disk has written any of it, or its member
+            // forgets what it promised when it was quicker than its disk.
+            self.slow_disks = 1 + rng.below(2);
+            self.weights.slow_disk = 0;
+            self.weights.crash = rng.pick(&[0, 10, 300]);
+            self.weights.campaign = rng.pick(&[40, 150]);
+            self.disk_pace = 5;
+        }
         self
     }
 
@@ -125,7 +154,12 @@ impl Plan {
             loss: 0,
             duplication: 0,
             reordering: 0,
+            disk_pace: 1,
             slow_disk_speed: 0,
+            slow_disks: 0,
+            install_speed: 1000,
+            low_hints: 0,
+            refuses_changes: false,
             is_storm: false,
             weights: Weights::default(),
         }
@@ -139,6 +173,7 @@ impl Plan {
 
 impl Weights {
     fn draw(rng: &mut Rng) -> Weights {
+        let evidence = rng.pick(&[0, 10, 150]);
         let mut maybe = |weight: u64| if rng.chance(650) { weight } else { 0 };
         Weights {
             propose: 250,
@@ -147,6 +182,7 @@ impl Weights {
             transfer: maybe(8),
             campaign: maybe(8),
             forget_leader: maybe(4),
+            evidence,
             compact: maybe(30),
             crash: maybe(20),
             restart: 40,

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use raft::{
     ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Index,
-    Message, MessageType, NodeId, Role, SnapshotStatus,
+    Message, MessageType, NodeId, Role, SnapshotStatus, VoteResult,
 };
 
 use crate::check::{Checker, Violation};
@@ -29,6 +29,7 @@ enum Event {
     Transfer,
     Campaign,
     ForgetLeader,
+    Evidence,
     Compact,
     Crash,
     Restart,
@@ -45,6 +46,8 @@ pub struct Report {
     pub reads: u64,
     pub conf_changes: u64,
     pub snapshots: u64,
+    /// Pieces of evidence about a leader that were believed.
+    pub evidence: u64,
     pub crashes: u64,
     pub writes_lost: u64,
     pub delivered: u64,
@@ -70,6 +73,7 @@ impl Report {
         self.reads += other.reads;
         self.conf_changes += other.conf_changes;
         self.snapshots += other.snapshots;
+        self.evidence += other.evidence;
         self.crashes += other.crashes;
         self.writes_lost += other.writes_lost;
         self.delivered += other.delivered;
@@ -126,6 +130,10 @@ impl World {
         let mut rng = Rng::new(seed);
         let plan = Plan::draw(&mut rng);
         let mut members: Vec<Member> = (1..=plan.members).map(|id| Member::new(id, &plan)).collect();
+        for _ in 0..plan.slow_disks {
+            let at = rng.index(members.len());
+            members[at].has_slow_disk = true;
+        }
         for member in &mut members {
             let started = member.start(&plan, rng.draw());
             assert!(started.is_ok(), "member {} does not start: {started:?}", member.id);
@@ -135,7 +143,7 @@ impl World {
         let weights = vec![
             (6 * traffic, Event::Deliver),
             (5 * traffic, Event::Tick),
-            (5 * traffic, Event::Disk),
+            (plan.disk_pace * traffic, Event::Disk),
             (4 * traffic, Event::Apply),
             (weights.propose, Event::Propose),
             (weights.read, Event::Read),
@@ -143,6 +151,7 @@ impl World {
             (weights.transfer, Event::Transfer),
             (weights.campaign, Event::Campaign),
             (weights.forget_leader, Event::ForgetLeader),
+            (weights.evidence, Event::Evidence),
             (weights.compact, Event::Compact),
             (weights.crash, Event::Crash),
             (weights.restart, Event::Restart),
@@ -212,16 +221,12 @@ impl World {
                 }
             }
             Event::ForgetLeader => self.with_node(at, |node, _| node.forget_leader()),
+            Event::Evidence => return self.tell_evidence(at),
             Event::Compact => {
                 let drop_log = 1 + self.rng.below(4);
                 self.members[at].take_snapshot(drop_log);
             }
-            Event::Crash => {
-                self.crash(at);
-                if self.plan.is_storm && self.rng.chance(500) {
-                    self.restart(at);
-                }
-            }
+            Event::Crash => return self.crash_turn(at),
             Event::Restart => self.restart(at),
             Event::Partition => self.network.partition(self.plan.members, &mut self.rng),
             Event::Heal => self.network.heal(),
@@ -230,6 +235,59 @@ impl World {
         self.look_at(at)?;
         // A busy driver lets work pile up.
         if self.rng.chance(800) { self.pump(at) } else { Ok(()) }
+    }
+
+    /// About the leader that a member follows, or about anybody; to that member, or to all.
+    fn tell_evidence(&mut self, at: usize) -> Result<(), Violation> {
+        let followed = self.members[at]
+            .running
+            .as_ref()
+            .and_then(|running| running.node.basic_status().soft_state.leader);
+        let about = match followed {
+            Some(leader) if self.rng.chance(800) => leader,
+            Some(_) | None => 1 + self.rng.below(self.plan.members),
+        };
+        let told = if self.rng.chance(500) { at..at + 1 } else { 0..self.members.len() };
+        self.tell(told, about)
+    }
+
+    fn tell(&mut self, told: std::ops::Range<usize>, about: NodeId) -> Result<(), Violation> {
+        for at in told {
+            let mut is_believed = false;
+            self.with_node(at, |node, _| is_believed = node.leader_process_ended(about));
+            self.report.evidence += u64::from(is_believed);
+            self.look_at(at)?;
+            if self.rng.chance(800) {
+                self.pump(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn crash_turn(&mut self, at: usize) -> Result<(), Violation> {
+        let at = if self.plan.is_storm && self.rng.chance(500) { self.busiest().unwrap_or(at) } else { at };
+        self.crash(at);
+        if self.plan.weights.evidence > 0 && self.rng.chance(500) {
+            self.tell(0..self.members.len(), self.members[at].id)?;
+        }
+        if self.plan.is_storm && self.rng.chance(500) {
+            self.restart(at);
+            // It may have forgotten a term, and enter it once more.
+            if self.rng.chance(300) {
+                self.with_node(at, |node, _| node.campaign());
+                self.look_at(at)?;
+                self.pump(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Who leads or campaigns while its disk has work: it has most to lose.
+    fn busiest(&self) -> Option<usize> {
+        self.members.iter().position(|member| {
+            let role = member.running.as_ref().map(|running| running.node.basic_status().soft_state.role);
+            matches!(role, Some(Role::Leader | Role::Candidate)) && member.has_write()
+        })
     }
 
     fn with_node(&mut self, at: usize, act: impl FnOnce(&mut raft::RawNode<raft::MemoryStorage>, &mut Rng)) {
@@ -250,6 +308,7 @@ impl World {
         for (term_before, entries) in &output.appended {
             self.checker.appended(id, *term_before, entries)?;
         }
+        self.checker.handed_out(&self.members[at], &output.committed)?;
         for read in &output.reads {
             self.checker.read_answered(id, read)?;
         }
@@ -260,6 +319,10 @@ impl World {
     fn send_all(&mut self, at: usize, messages: Vec<Message>) {
         let sender = self.members[at].id;
         for mut message in messages {
+            let is_rejection = message.kind == MessageType::AppResp && message.reject;
+            if is_rejection && self.rng.chance(self.plan.low_hints) {
+                message.reject_hint = Index(self.rng.below(message.reject_hint.0.saturating_add(1).max(1)));
+            }
             // etcd sends the state of the moment, which may be later than what raft asked for.
             if message.kind == MessageType::Snap
                 && self.rng.chance(500)
@@ -335,6 +398,9 @@ impl World {
     }
 
     fn apply_turn(&mut self, at: usize) -> Result<(), Violation> {
+        if self.members[at].has_snapshot_to_install() && !self.rng.chance(self.plan.install_speed) {
+            return Ok(());
+        }
         for _ in 0..1 + self.rng.below(4) {
             if !self.members[at].has_entry_to_apply() {
                 break;
@@ -448,6 +514,7 @@ impl World {
         self.plan.loss = 0;
         self.plan.duplication = 0;
         self.plan.reordering = 0;
+        self.plan.low_hints = 0;
         if !self.plan.raft.pre_vote {
             // Raft alone can race for ever: a member with an old configuration keeps its term above that of
             // the only one who could win, and a learner that once met a later term stays deaf to its leader.
@@ -557,10 +624,23 @@ impl World {
     }
 
     /// A limit of the algorithm as etcd-raft has it, not a fault: a leader removed or demoted itself and was
-    /// gone before the voters that it left behind heard that this is committed. In their configuration they
-    /// need its vote, which it refuses as its log is longer, or cannot give as it was stopped.
+    /// gone before all voters that it left behind heard that this is committed. In the configuration of some
+    /// they need its vote, which it refuses as its log is longer, or cannot give as it was stopped; and those
+    /// who do not need it have shorter logs than these.
     fn is_stranded(&self) -> bool {
-        self.leader().is_none() && !self.newest_voters().any(|member| self.knows_newest_membership(member))
+        self.leader().is_none() && !self.members.iter().any(|member| self.can_win(member))
+    }
+
+    /// True when those who run, and whose logs are no longer than its own, could elect it.
+    fn can_win(&self, candidate: &Member) -> bool {
+        let Some(last) = candidate.last_entry() else { return false };
+        let Some(running) = &candidate.running else { return false };
+        let voters = &running.node.configuration().voters;
+        let votes = voters.vote_result(|id| {
+            let their_last = self.members.iter().find(|member| member.id == id)?.last_entry()?;
+            Some((their_last.term, their_last.index) <= (last.term, last.index))
+        });
+        voters.contains(candidate.id) && votes == VoteResult::Won
     }
 
     fn newest_voters(&self) -> impl Iterator<Item = &Member> {

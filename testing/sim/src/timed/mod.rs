@@ -334,6 +334,7 @@ impl Timeline {
             for (term_before, entries) in &output.appended {
                 self.checker.appended(at as u64 + 1, *term_before, entries)?;
             }
+            self.checker.handed_out(&self.members[at], &output.committed)?;
             self.send(at, output.messages);
             self.start_sync(at);
             if !self.members[at].has_entry_to_apply() {

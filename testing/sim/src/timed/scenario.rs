@@ -29,6 +29,8 @@ pub enum Fault {
     TwoProcessesEnd,
     /// The leader's process ends, and the log of who would come first is behind.
     ProcessEndsBeforeLaggard,
+    /// The process of a follower ends.
+    FollowerEnds,
     /// The leader's process is stopped: nothing but silence tells.
     Freezes,
     /// The leader is cut from everybody.
@@ -57,7 +59,8 @@ impl Fault {
     /// True when a majority still hears the leader, so that it must go on leading, in the same term.
     pub fn leaves_leader(self) -> bool {
         match self {
-            Fault::LinkBroken
+            Fault::FollowerEnds
+            | Fault::LinkBroken
             | Fault::LinkDeaf
             | Fault::LinkRefused
             | Fault::WronglyTold
@@ -151,6 +154,7 @@ impl Scenario {
                 timeline.run_until(timeline.now + SECOND / 2)?;
                 timeline.end_process(leader);
             }
+            Fault::FollowerEnds => timeline.end_process(follower),
             Fault::Freezes => timeline.freeze(leader),
             Fault::Isolated => {
                 (1..=self.members).filter(|&id| id != leader).for_each(|id| timeline.cut_link(leader, id));
