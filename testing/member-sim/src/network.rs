@@ -90,6 +90,15 @@ impl Wires {
         }
     }
 
+    /// Nothing is connected or under way any more.
+    pub fn take_down(&self) {
+        let mut state = self.state.lock();
+        let servers = std::mem::take(&mut state.servers);
+        state.flying.clear();
+        drop(state);
+        drop(servers);
+    }
+
     /// The members whose processes run.
     pub fn servers(&self) -> Vec<Server> {
         self.state.lock().servers.values().cloned().collect()

@@ -31,6 +31,9 @@ const CALM_LIMIT: Duration = Duration::from_secs(120);
 
 const KEYS: usize = 6;
 
+/// Until a member that found no cluster to join tries again.
+const JOIN_RETRY: Duration = Duration::from_millis(200);
+
 /// Turns that members take in one step.
 const TURNS: usize = 6;
 
@@ -72,7 +75,16 @@ pub struct World {
     /// Revision of the store at each applied index, as the first member that got there had it.
     applied: BTreeMap<u64, i64>,
     compacted: i64,
+    /// No new member is started before then.
+    next_join: Duration,
     report: Report,
+}
+
+impl Drop for World {
+    /// Servers hold the network, and the network holds servers.
+    fn drop(&mut self) {
+        self.wires.take_down();
+    }
 }
 
 impl World {
@@ -101,13 +113,14 @@ impl World {
             leases: Vec::new(),
             applied: BTreeMap::new(),
             compacted: 0,
+            next_join: Duration::ZERO,
             report: Report { members: size, ..Report::default() },
         }
     }
 
     /// # Errors
     /// What is wrong, in words for whoever looks for the reason.
-    pub async fn run(mut self, plan: Plan) -> Result<Report, String> {
+    pub async fn run(&mut self, plan: Plan) -> Result<Report, String> {
         for at in 0..self.slots.len() {
             self.start(at)?;
         }
@@ -125,7 +138,7 @@ impl World {
         self.report.acknowledged = records.iter().filter(|record| told(&record.outcome)).count();
         self.report.messages = self.wires.state.lock().delivered;
         self.report.simulated_secs = self.clock.elapsed().as_secs();
-        Ok(self.report)
+        Ok(std::mem::take(&mut self.report))
     }
 
     async fn step(&mut self, is_troubled: bool) -> Result<(), String> {
@@ -243,9 +256,11 @@ impl World {
     fn start_ordered(&mut self) {
         let number = self.slots.len();
         let Some(&known) = self.running().first() else { return };
-        if self.orders.lock().start != Some(number) {
+        let now = self.clock.elapsed();
+        if self.orders.lock().start != Some(number) || now < self.next_join {
             return;
         }
+        self.next_join = now + JOIN_RETRY;
         let Some(cluster) = self.server(known).map(Server::cluster) else { return };
         let is_named = |n: &usize| cluster.members().any(|member| member.peer_urls.contains(&url(*n)));
         let named: Vec<usize> = (0..number).filter(is_named).chain([number]).collect();
