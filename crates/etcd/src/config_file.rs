@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::feature_gates::FeatureGates;
 use crate::flag::{FileKey, Flag, Slot};
-use crate::flag_table::FLAGS;
+use crate::flag_table;
 use crate::go_duration::GoDuration;
 use crate::go_value::io_text;
 use crate::retired::{self, Successor};
@@ -61,7 +61,7 @@ pub fn parse(text: &str) -> Result<Settings, FileError> {
         }
     }
     let mut settings = Settings::default();
-    for flag in FLAGS {
+    for flag in flag_table::all() {
         let Some((path, value)) = lookup(flag, &top) else { continue };
         set(flag, (flag.slot)(&mut settings), &value, &path)?;
     }
@@ -98,7 +98,7 @@ fn is_known(key: &str) -> bool {
         FileKey::At(path) => path.first().copied(),
         FileKey::None => None,
     };
-    retired::file_successor(key).is_some() || FLAGS.iter().any(|flag| first(flag) == Some(key))
+    retired::file_successor(key).is_some() || flag_table::all().any(|flag| first(flag) == Some(key))
 }
 
 /// The value of `flag` in the file with the path that error texts show; `None` when absent or null.

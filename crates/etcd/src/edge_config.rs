@@ -108,7 +108,9 @@ fn dial_tls(settings: &Settings, tls: &TlsOptions) -> DialOptions {
     let pair = path(&own.client_cert_file).zip(path(&own.client_key_file));
     let pair = pair.or_else(|| tls.cert_file.clone().zip(tls.key_file.clone()));
     let (cert_file, key_file) = pair.unzip();
+    let server_name = (!settings.peer_server_name.is_empty()).then(|| settings.peer_server_name.clone());
     DialOptions {
+        server_name,
         cert_file,
         key_file,
         trusted_ca_file: tls.trusted_ca_file.clone(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command_line::Target;
-use crate::flag_table::FLAGS;
+use crate::flag_table;
 use crate::go_value::quote;
 use crate::log;
 use crate::logging::{self, Level};
@@ -60,7 +60,7 @@ pub fn read(variables: &BTreeMap<String, String>, settings: &mut Settings) -> Re
 
 /// Every name that has a variable, in the order of their text.
 fn names() -> BTreeSet<&'static str> {
-    FLAGS.iter().map(|flag| flag.name).chain(retired::names()).chain(retired::IGNORED).collect()
+    flag_table::all().map(|flag| flag.name).chain(retired::names()).chain(retired::IGNORED).collect()
 }
 
 /// The variables of this process that are text.

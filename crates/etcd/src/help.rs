@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::feature_gates::{GATES, Stage};
 use crate::flag::{Section, Slot, Support};
-use crate::flag_table::FLAGS;
+use crate::flag_table;
 use crate::settings::Settings;
 
 pub const USAGE: &str = "\
@@ -32,7 +32,7 @@ pub fn flags() -> String {
     let mut out = String::new();
     for section in Section::LISTED {
         let _ = writeln!(out, "{}{}:", if out.is_empty() { "" } else { "\n" }, section.title());
-        for flag in FLAGS.iter().filter(|flag| flag.section == section) {
+        for flag in flag_table::all().filter(|flag| flag.section == section) {
             let slot = (flag.slot)(&mut settings);
             let is_gates = matches!(slot, Slot::Gates(_));
             let default = match (flag.name, slot.show()) {

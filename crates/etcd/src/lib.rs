@@ -9,6 +9,7 @@ mod command_line;
 mod config_file;
 mod data_dir;
 mod default_host;
+mod discovery;
 mod edge_config;
 mod environment;
 mod feature_gates;

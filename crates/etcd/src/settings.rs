@@ -77,6 +77,9 @@ pub struct Settings {
     pub discovery_fallback: String,
     pub discovery_srv: String,
     pub discovery_srv_name: String,
+    /// The name that certificates of other members must bear, in place of their URLs'; empty: theirs. No flag:
+    /// discovery sets it.
+    pub peer_server_name: String,
     pub strict_reconfig_check: bool,
     pub pre_vote: bool,
     pub auto_compaction_retention: String,
@@ -213,6 +216,7 @@ impl Default for Settings {
             discovery_fallback: "exit".to_owned(),
             discovery_srv: String::new(),
             discovery_srv_name: String::new(),
+            peer_server_name: String::new(),
             strict_reconfig_check: true,
             pre_vote: true,
             auto_compaction_retention: "0".to_owned(),

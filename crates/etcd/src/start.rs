@@ -24,7 +24,7 @@ use crate::settings::Settings;
 use crate::signals::{Ending, Endings};
 use crate::unsynced_disk::UnsyncedDisk;
 use crate::url::texts;
-use crate::{banner, default_host, notify};
+use crate::{banner, default_host, discovery, notify};
 
 /// Runs the member until it ends. Returns only where no signal ends the process.
 pub fn run(mut settings: Settings) -> ExitCode {
@@ -35,7 +35,7 @@ pub fn run(mut settings: Settings) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => logging::fatal("failed to start threads", &[("error", io_text(&error).into())]),
     };
-    match runtime.block_on(live(&settings)) {
+    match runtime.block_on(live(settings)) {
         End::Signal(ending) => ending.end(),
         End::Removed => ExitCode::SUCCESS,
     }
@@ -46,10 +46,13 @@ enum End {
     Removed,
 }
 
-async fn live(settings: &Settings) -> End {
+async fn live(mut settings: Settings) -> End {
     let metrics = Metrics::new();
-    let (peers, clients) = bind(settings, &metrics);
-    let data = data_dir::member_data(settings);
+    let data = data_dir::member_data(&settings);
+    discovery::by_service_records(&mut settings, data).await.unwrap_or_else(|error| fail(&error));
+    let (peers, clients) = bind(&settings, &metrics);
+    discovery::by_token(&mut settings, data).await.unwrap_or_else(|error| fail(&error));
+    let settings = &settings;
     let config = member_config::build(settings, data).unwrap_or_else(|error| fail(&error));
     banner::log(settings, &config, data);
     let member = start(config, peers.clone(), metrics).await;

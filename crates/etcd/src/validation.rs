@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::flag::Support;
-use crate::flag_table::FLAGS;
+use crate::flag_table;
 use crate::go_value::quote;
 use crate::log;
 use crate::logging::Level;
@@ -163,7 +163,7 @@ fn check_tls(settings: &Settings) -> Result<(), String> {
 
 /// Refuses what this release cannot do, after everything that etcd would refuse as well.
 fn check_support(settings: &Settings) -> Result<(), String> {
-    for flag in FLAGS {
+    for flag in flag_table::all() {
         if let Support::Refused { harmless, why } = flag.support
             && !harmless(settings)
         {

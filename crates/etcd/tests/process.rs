@@ -285,3 +285,53 @@ fn three_members_survive_the_loss_of_their_leader() {
         log.iter().for_each(|line| drop(check_record(line)));
     }
 }
+
+#[test]
+fn members_find_each_other_by_a_token() {
+    const TOKEN: &str = "cluster-of-two";
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let registry = format!("unix://{}", dir.path().join("clients").display());
+    let mut registrar = Running::start(dir, &[]);
+    let put = |key: &str, value: &str| {
+        let client = client::Client::new(client::Config::to([&registry])).expect("a client");
+        let key = format!("/_etcd/registry/{TOKEN}/{key}");
+        let request = proto::etcdserverpb::PutRequest {
+            key: key.into(),
+            value: value.to_owned().into(),
+            ..proto::etcdserverpb::PutRequest::default()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(client.put(request)).expect("put");
+    };
+    put("_config/size", "2");
+    let spawn = |name: &str| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let peers = format!("unix://{}", dir.path().join("peers").display());
+        let arguments = [
+            "--listen-peer-urls",
+            &peers,
+            "--initial-advertise-peer-urls",
+            &peers,
+            "--discovery-token",
+            TOKEN,
+            "--discovery-endpoints",
+            &registry,
+        ];
+        Running::spawn(dir, name, &arguments)
+    };
+    let mut members = ["a", "b"].map(spawn);
+    for member in &mut members {
+        member.wait_until_ready();
+    }
+    // The third comes too late.
+    let mut late = spawn("c");
+    let status = late.child.wait().expect("it ends");
+    let log = std::fs::read_to_string(late.dir.path().join("log")).expect("text");
+    assert_eq!(status.code(), Some(1), "{log}");
+    let expected = r#""error":"failed to join discovery cluster (discovery: cluster is full)""#;
+    assert!(log.contains(expected), "{log}");
+    for member in members.iter_mut().chain([&mut registrar]) {
+        let (signal, log) = member.end(Signal::TERM);
+        assert_eq!(signal, Some(Signal::TERM.as_raw()), "{}", log.join("\n"));
+    }
+}

@@ -7,10 +7,10 @@ use client::{Client, Config, Endpoint, Tls, Warning};
 use cobra::{Exit, Flags, Invocation, exit};
 use tokio::time::Instant;
 
-use crate::environment;
 use crate::log;
 use crate::output::Format;
 use crate::output::terminal;
+use crate::{discovery, environment};
 
 /// What a command works with: how to reach members, how long it may take, how to print.
 pub struct Session {
@@ -24,7 +24,7 @@ pub struct Session {
 
 impl Session {
     /// Reads global flags and `ETCDCTL_*`; `known_variables` are others that the command reads itself.
-    pub fn new(invocation: &mut Invocation, known_variables: &[&str]) -> Result<Session, Exit> {
+    pub async fn new(invocation: &mut Invocation, known_variables: &[&str]) -> Result<Session, Exit> {
         let flags = &mut invocation.flags;
         let variables: Vec<_> = std::env::vars_os().collect();
         environment::apply(flags, &variables, known_variables)?;
@@ -33,7 +33,7 @@ impl Session {
                 eprintln!("{}={value}", environment::variable(flag.name));
             }
         }
-        let endpoints = endpoints(flags)?;
+        let endpoints = discovery::endpoints(flags).await;
         let tls = tls(flags)?;
         let (user, token) = credentials(flags)?;
         let hex = flags.bool("hex");
@@ -89,13 +89,6 @@ impl Session {
     }
 }
 
-fn endpoints(flags: &Flags) -> Result<Vec<String>, Exit> {
-    if !flags.bytes("discovery-srv").is_empty() {
-        return Err(Exit::error("discovery by SRV records is not available"));
-    }
-    Ok(flags.list("endpoints").iter().map(|endpoint| endpoint.trim().to_owned()).collect())
-}
-
 fn tls(flags: &Flags) -> Result<Option<Tls>, Exit> {
     let file = |name: &str| match (flags.text(name), flags.changed(name)) {
         (path, true) if path.is_empty() => {
@@ -116,7 +109,7 @@ fn tls(flags: &Flags) -> Result<Option<Tls>, Exit> {
         cert_file: cert.map(Into::into),
         key_file: key.map(Into::into),
         insecure_skip_verify: skip,
-        server_name: None,
+        server_name: discovery::server_name(flags),
     }))
 }
 

@@ -6,6 +6,7 @@
 
 pub mod commands;
 pub mod connection;
+mod discovery;
 pub mod environment;
 pub mod log;
 pub mod output;

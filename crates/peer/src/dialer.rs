@@ -218,10 +218,11 @@ impl Dialer {
             made.map_err(|error| DialError::silent(format!("dial {url}: {error}")))
         });
         let tls = tls.await?.clone();
-        // A socket's path is no name that a certificate could bear.
-        let host = match address.rsplit_once(':') {
-            Some((host, port)) if port.parse::<u16>().is_ok() => host.trim_matches(['[', ']']),
-            _ => "localhost",
+        let host = match (&self.options.server_name, address.rsplit_once(':')) {
+            (Some(name), _) => name,
+            (None, Some((host, port))) if port.parse::<u16>().is_ok() => host.trim_matches(['[', ']']),
+            // A socket's path is no name that a certificate could bear.
+            (None, _) => "localhost",
         };
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| DialError::silent(format!("dial {url}: {host} is no name of a server")))?;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
+use transport::Raw;
+use transport::dns::ReverseLookup;
 use transport::tls::names::Names;
-use transport::{Raw, ReverseLookup};
 
 use crate::config::PeerConfig;
 

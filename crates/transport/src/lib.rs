@@ -5,12 +5,11 @@
 //! etcd's (`client/pkg/transport`).
 
 mod accept;
+pub mod dns;
 pub mod listen;
-mod reverse;
 pub mod tls;
 mod url;
 
 pub use accept::{Prefixed, Raw, Rejected, Secured, Security};
 pub use listen::{Acceptor, BoundSocket, Connects, Stream};
-pub use reverse::ReverseLookup;
 pub use url::{ListenUrl, ListenUrlError, Scheme, SocketOptions};

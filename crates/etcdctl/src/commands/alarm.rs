@@ -40,7 +40,7 @@ async fn list(mut invocation: Invocation) -> Outcome {
     if !invocation.args.is_empty() {
         return Err(Exit::bad_args("alarm list command accepts no arguments"));
     }
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let response = all(&session.timed_client().await?).await?;
     session.format.print(&Answer::Alarm(&response))
 }
@@ -50,7 +50,7 @@ async fn disarm(mut invocation: Invocation) -> Outcome {
     if !invocation.args.is_empty() {
         return Err(Exit::bad_args("alarm disarm command accepts no arguments"));
     }
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let client = session.timed_client().await?;
     let mut disarmed = AlarmResponse::default();
     for alarm in all(&client).await?.alarms {

@@ -24,7 +24,7 @@ async fn run(mut invocation: Invocation) -> Outcome {
     };
     let revision = number::parse_int(revision, 10).map_err(Exit::error)?;
     let physical = invocation.flags.bool("physical");
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     session.timed_client().await?.compact(CompactionRequest { revision, physical }).await?;
     print(format!("compacted revision {revision}\n").as_bytes());
     Ok(())

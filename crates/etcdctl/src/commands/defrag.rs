@@ -21,7 +21,7 @@ pub static DEFRAG: Command = Command {
 };
 
 async fn run(mut invocation: Invocation) -> Outcome {
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let mut failed = false;
     for endpoint in chosen(&session, &invocation).await? {
         let client = session.client_to(std::slice::from_ref(&endpoint)).await?;

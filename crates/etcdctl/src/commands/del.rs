@@ -35,7 +35,7 @@ pub static DEL: Command = Command {
 
 async fn run(mut invocation: Invocation) -> Outcome {
     let request = request(&invocation.args, &invocation.flags, second_thoughts)?;
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let response = session.timed_client().await?.delete_range(request).await?;
     session.format.print(&Answer::Delete(&response))
 }

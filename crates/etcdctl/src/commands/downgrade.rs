@@ -64,7 +64,7 @@ async fn ask(
     action: &'static str,
     version: String,
 ) -> Outcome {
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let request = DowngradeRequest { action: kind.into(), version };
     let response = &session.timed_client().await?.downgrade(request).await?;
     session.format.print(&Answer::Downgrade { action, response })

@@ -69,7 +69,7 @@ pub async fn chosen(session: &Session, invocation: &Invocation) -> Result<Vec<St
 
 /// All at once; the answers stand in the order in which they came.
 async fn health(mut invocation: Invocation) -> Outcome {
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let endpoints = chosen(&session, &invocation).await?;
     let session = std::sync::Arc::new(session);
     let mut checks = JoinSet::new();
@@ -126,7 +126,7 @@ async fn check(session: std::sync::Arc<Session>, endpoint: String) -> Health {
 }
 
 async fn status(mut invocation: Invocation) -> Outcome {
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let mut all = Vec::new();
     let mut failed = false;
     for endpoint in chosen(&session, &invocation).await? {
@@ -144,7 +144,7 @@ async fn status(mut invocation: Invocation) -> Outcome {
 }
 
 async fn hashkv(mut invocation: Invocation) -> Outcome {
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let revision = invocation.flags.int("rev");
     let mut all = Vec::new();
     let mut failure = None;

@@ -38,7 +38,7 @@ pub static GET: Command = Command {
 
 async fn run(mut invocation: Invocation) -> Outcome {
     let request = request(&invocation.args, &invocation.flags)?;
-    let mut session = Session::new(&mut invocation, &[])?;
+    let mut session = Session::new(&mut invocation, &[]).await?;
     let client = session.timed_client().await?;
     let flags = &invocation.flags;
     let response = match flags.bool("stream") {

@@ -70,7 +70,7 @@ async fn grant(mut invocation: Invocation) -> Outcome {
         return Err(Exit::bad_args("lease grant command needs TTL argument"));
     };
     let ttl = number::parse_int(ttl, 10).map_err(|reason| Exit::bad_args(format!("bad TTL ({reason})")))?;
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let response = session.timed_client().await?.lease_grant(LeaseGrantRequest { ttl, id: 0 }).await;
     let response = response.map_err(|error| Exit::error(format!("failed to grant lease ({error})")))?;
     session.format.print(&Answer::LeaseGrant(&response))
@@ -81,7 +81,7 @@ async fn revoke(mut invocation: Invocation) -> Outcome {
         return Err(Exit::bad_args("lease revoke command needs 1 argument"));
     };
     let id = lease_id(id)?;
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let response = session.timed_client().await?.lease_revoke(LeaseRevokeRequest { id }).await;
     let response = &response.map_err(|error| Exit::error(format!("failed to revoke lease ({error})")))?;
     session.format.print(&Answer::LeaseRevoke { id, response })
@@ -93,7 +93,7 @@ async fn time_to_live(mut invocation: Invocation) -> Outcome {
     };
     let id = id.clone();
     let keys = invocation.flags.bool("keys");
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let client = session.client().await?;
     let request = LeaseTimeToLiveRequest { id: lease_id(&id)?, keys };
     let response = &client.lease_time_to_live(request).await.map_err(bad_connection)?;
@@ -101,7 +101,7 @@ async fn time_to_live(mut invocation: Invocation) -> Outcome {
 }
 
 async fn list(mut invocation: Invocation) -> Outcome {
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let client = session.client().await?;
     let response = client.lease_leases(LeaseLeasesRequest {}).await.map_err(bad_connection)?;
     session.format.print(&Answer::LeaseList(&response))
@@ -113,7 +113,7 @@ async fn keep_alive(mut invocation: Invocation) -> Outcome {
     };
     let id = lease_id(id)?;
     let once = invocation.flags.bool("once");
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let client = session.client().await?;
     if once {
         let response = client.lease_keep_alive_once(id).await.map_err(bad_connection)?;

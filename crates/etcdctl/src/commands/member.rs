@@ -73,7 +73,7 @@ static UPDATE: Command = Command {
 async fn list(mut invocation: Invocation) -> Outcome {
     // Compat: etcdctl 3.7.3 names the default of `get --consistency` instead of what was given.
     let serializable = super::is_serializable(&invocation.flags.text("consistency"), "l")?;
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let request = MemberListRequest { linearizable: !serializable };
     let response = session.timed_client().await?.member_list(request).await?;
     session.format.print(&Answer::MemberList(&response))
@@ -87,7 +87,7 @@ async fn add(mut invocation: Invocation) -> Outcome {
     };
     let urls = peer_urls(&invocation)?;
     let is_learner = invocation.flags.bool("learner");
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let client = session.timed_client().await?;
     urls.iter().try_for_each(|url| check_url(url))?;
     let request = MemberAddRequest { peer_ur_ls: urls.clone(), is_learner };
@@ -164,7 +164,7 @@ fn member_id(invocation: &Invocation) -> Result<u64, Exit> {
 
 async fn remove(mut invocation: Invocation) -> Outcome {
     let id = member_id(&invocation)?;
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let response = &session.timed_client().await?.member_remove(MemberRemoveRequest { id }).await?;
     session.format.print(&Answer::MemberRemove { id, response })
 }
@@ -172,7 +172,7 @@ async fn remove(mut invocation: Invocation) -> Outcome {
 async fn update(mut invocation: Invocation) -> Outcome {
     let id = member_id(&invocation)?;
     let peer_ur_ls = peer_urls(&invocation)?;
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let client = session.timed_client().await?;
     peer_ur_ls.iter().try_for_each(|url| check_url(url))?;
     let response = &client.member_update(MemberUpdateRequest { id, peer_ur_ls }).await?;
@@ -181,7 +181,7 @@ async fn update(mut invocation: Invocation) -> Outcome {
 
 async fn promote(mut invocation: Invocation) -> Outcome {
     let id = member_id(&invocation)?;
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let response = &session.timed_client().await?.member_promote(MemberPromoteRequest { id }).await?;
     session.format.print(&Answer::MemberPromote { id, response })
 }

@@ -23,7 +23,7 @@ async fn run(mut invocation: Invocation) -> Outcome {
         return Err(Exit::bad_args("move-leader command needs 1 argument"));
     };
     let to = number::parse_uint(target, 16).map_err(Exit::bad_args)?;
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let deadline = session.deadline();
     for endpoint in session.endpoints() {
         let client = session.client_to(std::slice::from_ref(endpoint)).await?.with_deadline(deadline);

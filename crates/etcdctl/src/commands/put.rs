@@ -47,7 +47,7 @@ will store the content of the file to <key>.
 
 async fn run(mut invocation: Invocation) -> Outcome {
     let request = request(&invocation.args, &invocation.flags, read_stdin)?;
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let response = session.timed_client().await?.put(request).await?;
     session.format.print(&Answer::Put(&response))
 }

@@ -60,7 +60,7 @@ async fn save(mut invocation: Invocation) -> Outcome {
         return Err(Exit::bad_args("snapshot save expects one argument <filename>"));
     };
     let path = String::from_utf8_lossy(path).into_owned();
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let part = format!("{path}.part");
     let saved = match session.timeout_given {
         // Big databases take their time: no limit, unless one was asked for.

@@ -63,7 +63,7 @@ async fn run(mut invocation: Invocation) -> Outcome {
             print(text.as_bytes());
         }
     };
-    let session = Session::new(&mut invocation, &[])?;
+    let session = Session::new(&mut invocation, &[]).await?;
     let client = session.client().await?;
     let mut input = std::io::stdin().lock();
     prompt("compares:\n");

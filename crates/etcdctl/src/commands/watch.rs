@@ -61,7 +61,7 @@ async fn run(mut invocation: Invocation) -> Outcome {
     }
     let Invocation { args, args_before_dash, .. } = &invocation;
     let plan = plan(args, *args_before_dash, &environment).map_err(Exit::bad_args)?;
-    let session = Session::new(&mut invocation, &[KEY_VARIABLE, RANGE_END_VARIABLE])?;
+    let session = Session::new(&mut invocation, &[KEY_VARIABLE, RANGE_END_VARIABLE]).await?;
     let client = session.client().await?;
     let create = create_request(&plan.args, &invocation.flags).map_err(Exit::bad_args)?;
     let watcher = client.watch(create, true);
@@ -131,7 +131,7 @@ fn create_request(args: &[Vec<u8>], flags: &Flags) -> Result<WatchCreateRequest,
 
 /// Reads `watch …` and `progress` lines until the input ends, which is an error.
 async fn interactive(mut invocation: Invocation, environment: Environment) -> Outcome {
-    let session = Session::new(&mut invocation, &[KEY_VARIABLE, RANGE_END_VARIABLE])?;
+    let session = Session::new(&mut invocation, &[KEY_VARIABLE, RANGE_END_VARIABLE]).await?;
     let client = session.client().await?;
     let (ask_progress, _) = broadcast::channel(16);
     let mut input = BufReader::new(tokio::io::stdin());

@@ -30,6 +30,8 @@ pub struct DialOptions {
     pub allowed_cns: Vec<String>,
     /// `--peer-cert-allowed-hostname`: what the other side's certificate must be valid for.
     pub allowed_hostnames: Vec<String>,
+    /// The name that the other side's certificate must bear, in place of the host that is dialled.
+    pub server_name: Option<String>,
     pub cipher_suites: Vec<String>,
     pub min_version: Option<TlsVersion>,
     pub max_version: Option<TlsVersion>,
