@@ -34,7 +34,7 @@ mod tests {
     #[test]
     fn clusters_stay_safe_under_faults_and_recover() {
         let mut total = Report::default();
-        for seed in 0..60 {
+        for seed in 0..120 {
             match run(seed, 3_000) {
                 Ok(report) => total.add(&report),
                 Err(failure) => panic!("{failure}"),
