@@ -10,7 +10,7 @@ use crate::{Command, Failure};
 
 pub const COMMAND: Command = Command {
     name: "chaos",
-    about: "real clusters under faults, every answer checked [--minutes N] [--seed S] [--members 5|go,ours,go] [--etcd PATH] [--short]",
+    about: "real clusters under faults, every answer checked [--minutes N] [--seed S] [--members 5|go,ours,go] [--roll go-3.6,ours] [--etcd PATH] [--short]",
     run: chaos,
 };
 
@@ -25,15 +25,18 @@ fn chaos(arguments: &[String]) -> Result<(), Failure> {
         all.splice(0..0, SHORT.map(str::to_owned));
     }
     let needs_program = !["--help", "--check", "--etcd"].iter().any(|flag| given(flag));
-    let is_mixed = arguments.iter().any(|argument| argument.split(',').any(|kind| kind == "ours"));
+    let names = |name: &str| arguments.iter().any(|argument| argument.split(',').any(|kind| kind == name));
+    let is_mixed = names("ours");
     if needs_program && !given("--ours") && (is_mixed || !given("--go")) {
         let build = ["build", "--release", "--locked", "--package", "etcd"];
         shell::run("build etcd", &mut cargo(&build))?;
         all.extend(["--ours".to_owned(), target.join("release").join("etcd").display().to_string()]);
     }
-    if is_mixed && !given("--go") {
-        let go = root().join(".peers").join("etcd-3.7").join("etcd");
-        all.extend(["--go".to_owned(), go.display().to_string()]);
+    for (kind, flag, peer) in [("go", "--go", "etcd-3.7"), ("go-3.6", "--go-3.6", "etcd-3.6")] {
+        if names(kind) && !given(flag) {
+            let etcd = root().join(".peers").join(peer).join("etcd");
+            all.extend([flag.to_owned(), etcd.display().to_string()]);
+        }
     }
     if !given("--out") {
         all.extend(["--out".to_owned(), target.join("chaos").display().to_string()]);

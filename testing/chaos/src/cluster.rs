@@ -34,9 +34,23 @@ pub struct Program {
     pub uses_libc: bool,
 }
 
+impl Program {
+    /// The release before ours: a cluster goes back to it only by a downgrade.
+    pub const GO_3_6: &str = "go-3.6";
+
+    pub fn is_3_6(&self) -> bool {
+        self.name == Program::GO_3_6
+    }
+
+    /// The version under which it stores its data.
+    pub fn storage_version(&self) -> &'static str {
+        if self.is_3_6() { "3.6.0" } else { "3.7.0" }
+    }
+}
+
 pub struct Setup {
     pub seed: u64,
-    /// One for each slot; the last is the spare one, for members that are added.
+    /// What each slot begins with; the last is the spare one, for members that are added.
     pub programs: Vec<Program>,
     pub with_proxy: bool,
     pub with_tls: bool,
@@ -55,6 +69,7 @@ pub struct Cluster {
 }
 
 struct Slot {
+    program: Program,
     /// Counts the members that lived here, each with a fresh directory.
     life: u32,
     /// Whether it is to be in the cluster.
@@ -72,7 +87,9 @@ impl Cluster {
         let pki = if setup.with_tls { Some(Pki::create(&folder.join("pki"), count)?) } else { None };
         let any_libc = setup.programs.iter().any(|program| program.uses_libc);
         let disks = if any_libc { Some(Library::build(folder)?) } else { None };
-        let slots = (0..count).map(|slot| Slot {
+        let programs = setup.programs.iter().cloned().enumerate();
+        let slots = programs.map(|(slot, program)| Slot {
+            program,
             life: 0,
             is_member: slot + 1 < count,
             initial: None,
@@ -90,8 +107,14 @@ impl Cluster {
         Ok(cluster)
     }
 
-    pub fn programs(&self) -> &[Program] {
-        &self.setup.programs
+    /// What runs in this slot, now or when it is started next.
+    pub fn program(&self, slot: usize) -> Program {
+        self.lock()[slot].program.clone()
+    }
+
+    /// From its next start on, the slot's member runs this program on what the other one left.
+    pub fn change_program(&self, slot: usize, program: &Program) {
+        self.lock()[slot].program = program.clone();
     }
 
     /// All places for members, the spare one too.
@@ -119,8 +142,8 @@ impl Cluster {
         let Some((initial, state)) = slots[slot].initial.clone() else {
             return fail(format!("slot {slot} has no member"));
         };
-        let life = slots[slot].life;
-        let command = self.command(slot, life, &initial, state)?;
+        let (life, program) = (slots[slot].life, slots[slot].program.clone());
+        let command = self.command(slot, life, &program, &initial, state)?;
         let log = self.folder.join(format!("{}.log", name(slot, life)));
         let process = Process::start(slot, &log, command, Arc::clone(&self.recorder))?;
         slots[slot].process = Some(Arc::new(process));
@@ -131,13 +154,14 @@ impl Cluster {
         &self,
         slot: usize,
         life: u32,
+        program: &Program,
         initial: &str,
         state: &str,
     ) -> Outcome<tokio::process::Command> {
         let data = self.data(slot, life);
         let scheme = self.scheme();
         let mut command = command_in(slot);
-        command.arg(&self.setup.programs[slot].path);
+        command.arg(&program.path);
         let mut flag = |name: &str, value: &str| {
             command.arg(format!("--{name}={value}"));
         };
@@ -151,8 +175,9 @@ impl Cluster {
         flag("initial-cluster-state", state);
         flag("initial-cluster-token", &format!("chaos-{}", self.setup.seed));
         flag("snapshot-count", &SNAPSHOT_COUNT.to_string());
-        flag("snapshot-catchup-entries", &SNAPSHOT_CATCHUP_ENTRIES.to_string());
-        flag("watch-progress-notify-interval", "1s");
+        let experimental = if program.is_3_6() { "experimental-" } else { "" };
+        flag(&format!("{experimental}snapshot-catchup-entries"), &SNAPSHOT_CATCHUP_ENTRIES.to_string());
+        flag(&format!("{experimental}watch-progress-notify-interval"), "1s");
         if let Some(pki) = &self.pki {
             let pair = pki.member(slot);
             for side in ["", "peer-"] {
@@ -164,7 +189,7 @@ impl Cluster {
         }
         command.args(&self.setup.flags);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        if let (Some(disks), true) = (&self.disks, self.setup.programs[slot].uses_libc) {
+        if let (Some(disks), true) = (&self.disks, program.uses_libc) {
             disks.set(slot, Disk::default())?;
             command.envs(disks.environment(slot, &data));
         }
@@ -208,7 +233,7 @@ impl Cluster {
 
     /// Sets what the member's disk does, if it can be set.
     pub fn set_disk(&self, slot: usize, disk: Disk) -> Outcome<bool> {
-        match (&self.disks, self.setup.programs[slot].uses_libc) {
+        match (&self.disks, self.program(slot).uses_libc) {
             (Some(disks), true) => disks.set(slot, disk).map(|()| true),
             _ => Ok(false),
         }
@@ -225,8 +250,11 @@ impl Cluster {
             .flat_map(|member| member.peer_ur_ls.iter().map(|url| format!("{}={url}", member.name)))
             .collect();
         initial.push(format!("{}={url}", name(slot, life)));
-        slots[slot] =
-            Slot { life, is_member: true, initial: Some((initial.join(","), "existing")), process: None };
+        let slot = &mut slots[slot];
+        slot.life = life;
+        slot.is_member = true;
+        slot.initial = Some((initial.join(","), "existing"));
+        slot.process = None;
     }
 
     /// The slot's member was removed: its data goes.

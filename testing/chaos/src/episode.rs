@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::cluster::{Cluster, Setup};
+use crate::cluster::{Cluster, Program, Setup};
 use crate::convergence;
 use crate::failure::{During, Outcome, fail};
 use crate::fault::Player;
@@ -18,7 +18,8 @@ use crate::load::{ANCHOR, Client};
 use crate::maintenance;
 use crate::memory::Memory;
 use crate::operation::{Micros, Revision, Span};
-use crate::schedule::{Means, Schedule};
+use crate::rolling;
+use crate::schedule::{Means, Schedule, Turn};
 use crate::watcher::{Watcher, Wish};
 
 /// Clients for each member.
@@ -36,12 +37,19 @@ const POLL: Duration = Duration::from_millis(50);
 
 pub struct Plan {
     pub setup: Setup,
-    /// How long faults come.
-    pub time: Duration,
+    pub course: Course,
     pub lie: Option<Lie>,
     pub folder: PathBuf,
     /// How it was set up, in words.
     pub setting: String,
+}
+
+/// What the cluster is put through.
+pub enum Course {
+    /// Faults, for so long.
+    Faults(Duration),
+    /// All members change from the first of these programs to the next, and so on.
+    Roll(Vec<Program>),
 }
 
 /// Runs it; the records of all that was seen.
@@ -62,14 +70,18 @@ pub async fn run(plan: Plan, stop: watch::Receiver<bool>) -> Outcome<Vec<Record>
     wait_ready(&cluster, &stop).await?;
     let mut stopping = stop.clone();
     tokio::select! {
-        outcome = whole(Run::begin(seed, cluster, plan.lie), plan.time, means, &stop) => outcome?,
+        outcome = whole(Run::begin(seed, cluster, plan.lie), plan.course, means, &stop) => outcome?,
         _ = stopping.wait_for(|stop| *stop) => return fail("interrupted"),
     }
     recorder.finish()
 }
 
-async fn whole(run: Run, time: Duration, means: Means, stop: &watch::Receiver<bool>) -> Outcome {
-    match run.faults(time, means, stop).await? {
+async fn whole(run: Run, course: Course, means: Means, stop: &watch::Receiver<bool>) -> Outcome {
+    let state = match course {
+        Course::Faults(time) => run.faults(time, means, stop).await?,
+        Course::Roll(programs) => run.roll(&programs, stop).await?,
+    };
+    match state {
         State::Serving => run.end().await,
         State::Lost => run.give_up().await,
     }
@@ -146,17 +158,32 @@ impl Run {
         let mut player = Player::new(self.seed, &self.cluster, &self.memory, stop.clone());
         let end = Instant::now() + time;
         while Instant::now() < end {
-            let turn = schedule.next_turn();
-            tokio::time::sleep(turn.quiet).await;
-            let (looked_at, _) = self.writes_since(0, Micros::MAX);
-            let played = player.play(&turn).await?;
-            let back = self.wait_write(looked_at, played.healed).await;
-            self.tell(&played, back);
-            if back.is_none() {
+            if self.turn(&mut player, &schedule.next_turn()).await? == State::Lost {
                 return Ok(State::Lost);
             }
         }
         Ok(State::Serving)
+    }
+
+    /// Lets all members change their programs.
+    async fn roll(&self, programs: &[Program], stop: &watch::Receiver<bool>) -> Outcome<State> {
+        let mut player = Player::new(self.seed, &self.cluster, &self.memory, stop.clone());
+        let members = self.cluster.members().len();
+        for turn in rolling::turns(programs, members) {
+            if self.turn(&mut player, &turn).await? == State::Lost {
+                return Ok(State::Lost);
+            }
+        }
+        Ok(State::Serving)
+    }
+
+    async fn turn(&self, player: &mut Player, turn: &Turn) -> Outcome<State> {
+        tokio::time::sleep(turn.quiet).await;
+        let (looked_at, _) = self.writes_since(0, Micros::MAX);
+        let played = player.play(turn).await?;
+        let back = self.wait_write(looked_at, played.healed).await;
+        self.tell(&played, back);
+        Ok(if back.is_none() { State::Lost } else { State::Serving })
     }
 
     fn tell(&self, played: &FaultRecord, back: Option<Micros>) {

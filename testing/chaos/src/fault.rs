@@ -17,6 +17,7 @@ use crate::namespace;
 use crate::operation::Revision;
 use crate::partition::{self, Partition};
 use crate::proxy::Rule;
+use crate::rolling;
 use crate::schedule::{Fault, Shape, Turn, Who};
 use crate::slow_disk::Disk;
 
@@ -153,6 +154,18 @@ impl Player {
                 Ok(format!("member {slot} goes"))
             }
             Fault::FarBehind => self.far_behind().await,
+            Fault::Change { slot, program } => {
+                let stopped = cluster.stop(*slot, STOP_LIMIT).await;
+                self.see(stopped);
+                cluster.change_program(*slot, program);
+                cluster.run(*slot)?;
+                rolling::until_settled(&cluster).await;
+                Ok(format!("member {slot}"))
+            }
+            Fault::Downgrade { version } => {
+                rolling::downgrade(&cluster, version).await?;
+                Ok(version.clone())
+            }
         }
     }
 
@@ -207,7 +220,7 @@ impl Player {
     /// The leader, or a follower, if its disk can be played with; otherwise another whose disk can.
     async fn find_with_disk(&mut self, who: Who) -> usize {
         let found = self.find(who).await;
-        let can = |slot: &usize| self.cluster.programs()[*slot].uses_libc;
+        let can = |slot: &usize| self.cluster.program(*slot).uses_libc;
         if can(&found) {
             return found;
         }

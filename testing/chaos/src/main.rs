@@ -33,6 +33,7 @@ mod probe;
 mod proxy;
 mod real_time;
 mod report;
+mod rolling;
 mod sandbox;
 mod schedule;
 mod slow_disk;
@@ -51,9 +52,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::availability::Gaps;
-use crate::cluster::Setup;
+use crate::cluster::{Program, Setup};
 use crate::data::Data;
-use crate::episode::Plan;
+use crate::episode::{Course, Plan};
 use crate::failure::{During, Outcome, fail};
 use crate::history::Record;
 use crate::lease_bound::Promise;
@@ -145,7 +146,10 @@ fn play(
             with_tls: options.with_tls,
             flags: options.flags.clone(),
         },
-        time: episode.time,
+        course: match options.roll.is_empty() {
+            true => Course::Faults(episode.time),
+            false => Course::Roll(options.roll.clone()),
+        },
         lie: options.lie,
         folder: folder.clone(),
         setting: repeat.clone(),
@@ -178,8 +182,9 @@ fn judge(records: &[Record], folder: &Path, promise: Promise, gaps: &mut Gaps) -
 fn repetition(options: &Options, episode: &Episode) -> String {
     let programs = &options.clusters[episode.cluster];
     let members = &programs[..programs.len() - 1];
-    let is_mixed = members.iter().all(|program| ["go", "ours"].contains(&program.name.as_str()));
-    let members = match is_mixed {
+    let kinds = ["go", Program::GO_3_6, "ours"];
+    let is_mixed = members.iter().all(|program| kinds.contains(&program.name.as_str()));
+    let members = match is_mixed && options.roll.is_empty() {
         true => members.iter().map(|program| program.name.clone()).collect::<Vec<_>>().join(","),
         false => members.len().to_string(),
     };
@@ -190,6 +195,10 @@ fn repetition(options: &Options, episode: &Episode) -> String {
         episode.time.as_secs_f64() / 60.0,
         options.programs,
     );
+    if !options.roll.is_empty() {
+        let names: Vec<&str> = options.roll.iter().map(|program| program.name.as_str()).collect();
+        words += &format!(" --roll {}", names.join(","));
+    }
     if options.with_tls {
         words += " --tls";
     }

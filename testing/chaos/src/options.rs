@@ -15,7 +15,10 @@ chaos [options]
   --members SPEC    size of a cluster (3), or its members by kind (go,ours,go); repeatable  (3 and 5)
   --etcd PATH       the etcd of all members; repeated: of one member after the other
   --go PATH         what `go` in --members means
+  --go-3.6 PATH     what `go-3.6` in --members means: the release before
   --ours PATH       what `ours` in --members means
+  --roll KINDS      no faults: all members begin as the first of these kinds (go-3.6,ours,go-3.6), and change
+                    to the next, one after the other, each on the data that was left; --members are sizes
   --links KIND      direct, or proxied: through a proxy that can be slow           (by turns)
   --tls             TLS and client certificates on every port
   --flag FLAG       one more flag for every member, such as --pre-vote=false; repeatable
@@ -48,6 +51,8 @@ pub struct Options {
     pub flags: Vec<String>,
     pub out: PathBuf,
     pub lie: Option<Lie>,
+    /// The programs that all members take, one after the other; none: faults come instead.
+    pub roll: Vec<Program>,
     pub check: Option<PathBuf>,
     /// The words that say which programs, for a repetition.
     pub programs: String,
@@ -76,11 +81,13 @@ impl Options {
             flags: Vec::new(),
             out: PathBuf::from("target/chaos"),
             lie: None,
+            roll: Vec::new(),
             check: None,
             programs: String::new(),
         };
         let (mut members, mut etcds) = (Vec::new(), Vec::<PathBuf>::new());
-        let (mut go, mut ours) = (None, None);
+        let (mut go, mut go_3_6, mut ours) = (None, None, None);
+        let mut roll = None;
         let mut arguments = arguments.iter();
         while let Some(flag) = arguments.next() {
             let mut value = || match arguments.next() {
@@ -93,6 +100,8 @@ impl Options {
                 "--members" => members.push(value()?),
                 "--etcd" => etcds.push(value()?.into()),
                 "--go" => go = Some(PathBuf::from(value()?)),
+                "--go-3.6" => go_3_6 = Some(PathBuf::from(value()?)),
+                "--roll" => roll = Some(value()?),
                 "--ours" => ours = Some(PathBuf::from(value()?)),
                 "--links" => options.links = Some(links(&value()?)?),
                 "--tls" => options.with_tls = true,
@@ -115,8 +124,22 @@ impl Options {
                 count => vec![count.to_string()],
             };
         }
-        let kinds = Kinds { etcds: &etcds, go: go.as_deref(), ours: ours.as_deref() };
-        options.clusters = members.iter().map(|spec| kinds.cluster(spec)).collect::<Outcome<_>>()?;
+        let kinds = Kinds {
+            etcds: &etcds,
+            go: go.as_deref(),
+            go_3_6: go_3_6.as_deref(),
+            ours: ours.as_deref(),
+        };
+        if let Some(roll) = roll {
+            options.roll = roll.split(',').map(|kind| kinds.kind(kind)).collect::<Outcome<_>>()?;
+        }
+        options.clusters = members
+            .iter()
+            .map(|spec| match options.roll.first() {
+                Some(first) => size(spec).map(|size| vec![first.clone(); size + 1]),
+                None => kinds.cluster(spec),
+            })
+            .collect::<Outcome<_>>()?;
         options.programs = kinds.words();
         Ok(options)
     }
@@ -124,6 +147,9 @@ impl Options {
     /// The time divided among the clusters; each comes once at least.
     pub fn episodes(&self) -> Vec<Episode> {
         let kinds = self.clusters.len();
+        if !self.roll.is_empty() {
+            return self.rolls();
+        }
         let fitting = (self.time.as_secs_f64() / EPISODE.as_secs_f64()).round() as usize;
         let count = fitting.max(kinds);
         let episode = |index: usize| Episode {
@@ -138,11 +164,23 @@ impl Options {
         };
         (0..count).map(episode).collect()
     }
+
+    /// Each size once; it takes the time that it takes.
+    fn rolls(&self) -> Vec<Episode> {
+        let episode = |index: usize| Episode {
+            seed: self.seed.wrapping_add(index as u64),
+            cluster: index,
+            links: self.links.unwrap_or(Links::Direct),
+            time: self.time,
+        };
+        (0..self.clusters.len()).map(episode).collect()
+    }
 }
 
 struct Kinds<'a> {
     etcds: &'a [PathBuf],
     go: Option<&'a Path>,
+    go_3_6: Option<&'a Path>,
     ours: Option<&'a Path>,
 }
 
@@ -150,8 +188,7 @@ impl Kinds<'_> {
     /// The programs of a cluster's slots: one for each member, and one for the spare slot.
     fn cluster(&self, spec: &str) -> Outcome<Vec<Program>> {
         let mut programs = match spec.parse::<usize>() {
-            Ok(count @ 3..=9) => (0..count).map(|index| self.any(index)).collect::<Outcome<Vec<_>>>()?,
-            Ok(count) => return fail(format!("a cluster of {count}: 3 to 9 members can be tried")),
+            Ok(_) => (0..size(spec)?).map(|index| self.any(index)).collect::<Outcome<Vec<_>>>()?,
             Err(_) => spec.split(',').map(|kind| self.kind(kind)).collect::<Outcome<Vec<_>>>()?,
         };
         if programs.len() < 3 {
@@ -174,9 +211,15 @@ impl Kinds<'_> {
     }
 
     fn kind(&self, kind: &str) -> Outcome<Program> {
-        match (kind, self.go, self.ours) {
-            ("go", Some(path), _) | ("ours", _, Some(path)) => program(kind, path),
-            _ => fail(format!("{kind:?} in --members: go and ours are known, if --go and --ours say where")),
+        let path = match kind {
+            "go" => self.go,
+            Program::GO_3_6 => self.go_3_6,
+            "ours" => self.ours,
+            _ => return fail(format!("{kind:?}: members are of the kinds go, {} and ours", Program::GO_3_6)),
+        };
+        match path {
+            Some(path) => program(kind, path),
+            None => fail(format!("{kind}: --{kind} must say where it is")),
         }
     }
 
@@ -184,8 +227,17 @@ impl Kinds<'_> {
         let mut words: Vec<String> =
             self.etcds.iter().map(|path| format!("--etcd {}", path.display())).collect();
         words.extend(self.go.map(|path| format!("--go {}", path.display())));
+        words.extend(self.go_3_6.map(|path| format!("--go-3.6 {}", path.display())));
         words.extend(self.ours.map(|path| format!("--ours {}", path.display())));
         words.join(" ")
+    }
+}
+
+fn size(spec: &str) -> Outcome<usize> {
+    match spec.parse() {
+        Ok(size @ 3..=9) => Ok(size),
+        Ok(size) => fail(format!("a cluster of {size}: 3 to 9 members can be tried")),
+        Err(_) => fail(format!("{spec}: not a number of members")),
     }
 }
 
@@ -255,6 +307,21 @@ mod tests {
         std::fs::write(&other, b"ELF libc.so.6").unwrap();
         assert!(!program("etcd", &go).unwrap().uses_libc);
         assert!(program("etcd", &other).unwrap().uses_libc);
+    }
+
+    #[test]
+    fn rolling_clusters_begin_alike_and_each_size_comes_once() {
+        let here = std::env::current_exe().unwrap().display().to_string();
+        let text = format!("--go-3.6 {here} --ours {here} --roll go-3.6,ours,go-3.6 --minutes 30 --seed 4");
+        let rolling = parse(&text).unwrap();
+        assert_eq!(rolling.clusters.iter().map(Vec::len).collect::<Vec<_>>(), [4, 6]);
+        assert!(rolling.clusters.iter().flatten().all(Program::is_3_6));
+        let names: Vec<&str> = rolling.roll.iter().map(|program| program.name.as_str()).collect();
+        assert_eq!(names, ["go-3.6", "ours", "go-3.6"]);
+        assert_eq!(rolling.episodes().len(), 2);
+        for wrong in ["--roll go,ours", "--roll ours,go-3.7", "--members ours,ours,ours"] {
+            assert!(parse(&format!("{text} {wrong}")).is_err(), "{wrong}");
+        }
     }
 
     #[test]

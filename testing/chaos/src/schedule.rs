@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sim::rng::Rng;
 
+use crate::cluster::Program;
 use crate::namespace::{Cut, Unplug};
 use crate::slow_disk::Disk;
 
@@ -72,6 +73,15 @@ pub enum Fault {
     },
     /// A follower stays away until it needs a snapshot.
     FarBehind,
+    /// A member stops, and another program goes on with its data.
+    Change {
+        slot: usize,
+        program: Program,
+    },
+    /// The cluster is made ready for members of this older version.
+    Downgrade {
+        version: String,
+    },
 }
 
 impl Fault {
@@ -92,6 +102,8 @@ impl Fault {
             Fault::MoveLeader => "move leader".to_owned(),
             Fault::Replace { who: whom } => format!("replace {}", who(whom)),
             Fault::FarBehind => "far behind".to_owned(),
+            Fault::Change { program, .. } => format!("change to {}", program.name),
+            Fault::Downgrade { .. } => "downgrade".to_owned(),
         }
     }
 }
