@@ -44,7 +44,13 @@ pub fn order(text: &str) -> String {
 /// An id in hex, padded or not, and in decimal.
 pub fn id(text: &str, id: &str, name: &str) -> String {
     let mask = format!("<{name}>");
-    let text = text.replace(&format!("{id:>16}"), &mask).replace(id, &mask);
+    // Behind a blank of its own, as in `Member %16x`.
+    let padded = format!("{id:>16}");
+    let text = match padded == id {
+        true => text.to_owned(),
+        false => text.replace(&format!(" {padded}"), &format!(" {mask}")),
+    };
+    let text = text.replace(id, &mask);
     match u64::from_str_radix(id, 16) {
         Ok(decimal) => text.replace(&decimal.to_string(), &mask),
         Err(_) => text,
@@ -84,6 +90,7 @@ mod tests {
         assert_eq!(numbers("a12b3"), "a#b#");
         assert_eq!(order("b, a\nc\n"), order("c\na, b\n"));
         assert_eq!(id("Member  90da20b7532c30e in", "90da20b7532c30e", "M"), "Member <M> in");
+        assert_eq!(id("from 1 to 90da20b7532c30e", "90da20b7532c30e", "M"), "from 1 to <M>");
         assert_eq!(id("ID: 255", "ff", "M"), "ID: <M>");
         assert_eq!(first_id(b"lease 390da20b7532c30e granted"), Some("390da20b7532c30e".into()));
     }
