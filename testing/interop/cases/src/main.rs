@@ -129,9 +129,9 @@ fn cases(folder: &str) -> Result<Vec<Step>, String> {
 }
 
 /// The invocations among the steps.
-fn invocations(steps: &[Step]) -> Vec<&case::Case> {
-    let invocation = |step| match step {
-        &Step::Invoke(ref case) => Some(case),
+fn invocations<'a>(steps: &'a [Step]) -> Vec<&'a case::Case> {
+    let invocation = |step: &'a Step| match step {
+        Step::Invoke(case) => Some(case),
         Step::Act { .. } => None,
     };
     steps.iter().filter_map(invocation).collect()
