@@ -1,7 +1,8 @@
 //! `cargo xtask interop`: etcd's own programs against ours; each suite is told in `testing/interop`.
 //!
 //! Needs Go for the log and the file, and the peers of `cargo xtask peers`, or of the folder after `--peers`.
-//! Builds ours in release, or takes the folder after `--ours` with `etcd` and `etcdctl`. Names choose suites.
+//! Builds ours in release, or takes the folder after `--ours` with `etcd`, `etcdctl` and `etcdutl`.
+//! Names choose suites.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,9 @@ pub const COMMAND: Command = Command {
 
 /// Suites of testing/interop/differential, in one program.
 const DIFFERENTIAL: &[&str] = &["requests", "strange", "watches", "folders", "kills"];
-const OTHERS: &[&str] = &["wal", "bolt", "etcdctl", "peer"];
+/// Suites of testing/interop/cases, in one program.
+const CASES: &[&str] = &["etcdctl", "etcdctl-cluster", "etcdutl"];
+const OTHERS: &[&str] = &["wal", "bolt", "peer"];
 
 struct Options {
     peers: PathBuf,
@@ -52,12 +55,11 @@ fn interop(arguments: &[String]) -> Result<(), Failure> {
         run.args(&options.counts).args(suites);
         note(shell::run("the same to etcd and to ours", &mut run));
     }
-    if chosen("etcdctl") {
-        let etcd_folder = options.peers.join("etcd-3.7");
-        let mut run = cargo(&["run", "--quiet", "--locked", "--package", "interop-etcdctl", "--"]);
-        run.arg("--reference").arg(etcd_folder.join("etcdctl")).arg("--candidate").arg(ours.join("etcdctl"));
-        run.arg("--etcd").arg(etcd_folder.join("etcd"));
-        note(shell::run("etcdctl: what both print", &mut run));
+    let suites: Vec<&str> = CASES.iter().copied().filter(|suite| chosen(suite)).collect();
+    if !suites.is_empty() {
+        let mut run = cargo(&["run", "--quiet", "--locked", "--package", "interop-cases", "--"]);
+        run.arg("--peers").arg(&options.peers).arg("--ours").arg(&ours).args(suites);
+        note(shell::run("command line tools: what both print", &mut run));
     }
     if chosen("peer") {
         let mut run = cargo(&["run", "--quiet", "--locked", "--package", "interop-peer", "--"]);
@@ -80,11 +82,11 @@ fn options(arguments: &[String]) -> Result<Options, Failure> {
             "--peers" => options.peers = absolute(&value()?)?,
             "--ours" => options.ours = Some(absolute(&value()?)?),
             "--seed" | "--requests" | "--rounds" => options.counts.extend([argument.clone(), value()?]),
-            suite if DIFFERENTIAL.contains(&suite) || OTHERS.contains(&suite) => {
+            suite if [DIFFERENTIAL, CASES, OTHERS].concat().contains(&suite) => {
                 options.suites.push(suite.to_owned());
             }
             unknown => {
-                let known = [OTHERS, DIFFERENTIAL].concat().join(", ");
+                let known = [OTHERS, CASES, DIFFERENTIAL].concat().join(", ");
                 return Err(Failure(format!("no suite {unknown:?}; there are {known}")));
             }
         }
@@ -98,8 +100,9 @@ fn options(arguments: &[String]) -> Result<Options, Failure> {
 
 /// The folder with our programs, built now.
 fn build() -> Result<PathBuf, Failure> {
-    let packages = ["build", "--quiet", "--release", "--locked", "--package", "etcd", "--package", "etcdctl"];
-    shell::run("build ours", &mut cargo(&packages))?;
+    let mut build = cargo(&["build", "--quiet", "--release", "--locked"]);
+    build.args(["--package", "etcd", "--package", "etcdctl", "--package", "etcdutl"]);
+    shell::run("build ours", &mut build)?;
     let metadata = shell::output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
     let target = metadata["target_directory"].as_str().unwrap_or("target");

@@ -28,7 +28,7 @@ impl Server {
         }
     }
 
-    /// Hands leadership to a voter, and returns once it leads.
+    /// Hands leadership to a voter, and returns once it leads: at once if it does already.
     pub async fn move_leader(&self, to: MemberId) -> Result<(), Error> {
         if !self.is_leader() {
             return Err(Error::NotLeader);
@@ -36,6 +36,9 @@ impl Server {
         let is_voter = self.cluster().member(to).is_some_and(|member| !member.is_learner);
         if !is_voter {
             return Err(Error::BadLeaderTransferee);
+        }
+        if to == self.shared.member_id {
+            return Ok(());
         }
         let limit = self.shared.config.request_timeout();
         self.transfer(to, limit).await

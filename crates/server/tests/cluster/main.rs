@@ -111,6 +111,8 @@ impl Cluster {
             loop {
                 let leader = self.leader().await;
                 let next = (leader + 1) % self.members.len();
+                let stayed = self.server(leader).move_leader(self.id(leader)).await;
+                assert!(matches!(stayed, Ok(()) | Err(Error::NotLeader)), "{stayed:?}");
                 match self.server(leader).move_leader(self.id(next)).await {
                     Ok(()) => {
                         assert_eq!(
@@ -293,6 +295,12 @@ fn members_join_as_learners_are_promoted_and_leave() {
         let follower = (leader + 1) % 3;
         let promoted = settled(|| cluster.server(follower).member_promote(added.id)).await;
         assert_eq!(promoted, Err(Error::LearnerNotReady));
+        // A new leader begins with guesses about everyone, and they are not in a learner's favour.
+        cluster.move_leader().await;
+        let leader = cluster.leader().await;
+        let follower = (leader + 1) % 3;
+        let promoted = settled(|| cluster.server(leader).member_promote(added.id)).await;
+        assert_eq!(promoted, Err(Error::LearnerNotReady), "by a new leader");
         cluster.disks.push(MemDisk::new());
         cluster.members.push(None);
         cluster.start(config(3, &[0, 1, 2, 3], ClusterState::Existing), 3).await;

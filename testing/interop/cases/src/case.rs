@@ -5,42 +5,65 @@
 //! > get a -w json          an invocation; words are quoted as in a shell
 //! ! stdin a\nb\n           what it reads
 //! ! env ETCDCTL_HEX=true   a variable; may be repeated
-//! ! capture LEASE          the 16 hex digits in its output are $LEASE from here on
+//! ! capture LEASE          the id in its output is $LEASE from here on
 //! ! mask numbers           all digits are alike; `! mask layout`: runs of blanks and rules too
+//! ! mask order             lines and elements of lists may come in any order
 //! ! until 4                ends it with a signal once it printed so many lines
+//! ! retry some text        runs it again while it says so on stderr
 //! ! skip                   runs it, for its effect only
 //! ! code                   compares the exit code only
+//! @ start 3                what a suite does itself
 //! ```
 
 #[derive(Debug, Default)]
 pub struct Case {
-    pub line: usize,
+    /// File and line.
+    pub place: String,
     pub words: Vec<String>,
     pub stdin: Vec<u8>,
     pub env: Vec<(String, String)>,
     pub capture: Option<String>,
     pub mask_numbers: bool,
     pub mask_layout: bool,
+    pub mask_order: bool,
     pub until: Option<usize>,
+    pub retry: Option<String>,
     pub compared: bool,
     pub code_only: bool,
 }
 
-pub fn parse(text: &str) -> Result<Vec<Case>, String> {
-    let mut cases: Vec<Case> = Vec::new();
+#[derive(Debug)]
+pub enum Step {
+    Invoke(Case),
+    /// Words behind `@`.
+    Act {
+        place: String,
+        words: Vec<String>,
+    },
+}
+
+/// `file` is its name, to people.
+pub fn parse(file: &str, text: &str) -> Result<Vec<Step>, String> {
+    let mut steps: Vec<Step> = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        let fail = |what: &str| format!("line {}: {what}: {line}", number + 1);
+        let place = format!("{file}:{}", number + 1);
+        let fail = |what: &str| format!("{place}: {what}: {line}");
         if let Some(words) = line.strip_prefix('>') {
             let words = split(words).ok_or_else(|| fail("open quote"))?;
-            cases.push(Case { line: number + 1, words, compared: true, ..Case::default() });
+            steps.push(Step::Invoke(Case { place, words, compared: true, ..Case::default() }));
+        } else if let Some(words) = line.strip_prefix('@') {
+            let words = split(words).ok_or_else(|| fail("open quote"))?;
+            steps.push(Step::Act { place, words });
         } else if let Some(directive) = line.strip_prefix("! ") {
-            let case = cases.last_mut().ok_or_else(|| fail("nothing to apply it to"))?;
+            let Some(Step::Invoke(case)) = steps.last_mut() else {
+                return Err(fail("nothing to apply it to"));
+            };
             apply(case, directive).ok_or_else(|| fail("unknown directive"))?;
         } else if !line.trim().is_empty() && !line.starts_with('#') {
             return Err(fail("neither case nor directive"));
         }
     }
-    Ok(cases)
+    Ok(steps)
 }
 
 fn apply(case: &mut Case, directive: &str) -> Option<()> {
@@ -54,7 +77,9 @@ fn apply(case: &mut Case, directive: &str) -> Option<()> {
         ("capture", name) => case.capture = Some(name.into()),
         ("mask", "numbers") => case.mask_numbers = true,
         ("mask", "layout") => (case.mask_numbers, case.mask_layout) = (true, true),
+        ("mask", "order") => case.mask_order = true,
         ("until", count) => case.until = Some(count.parse().ok()?),
+        ("retry", text) if !text.is_empty() => case.retry = Some(text.into()),
         ("skip", "") => case.compared = false,
         ("code", "") => case.code_only = true,
         _ => return None,
@@ -93,11 +118,17 @@ mod tests {
 
     #[test]
     fn cases_with_directives() {
-        let text = "# x\n> put a 'b c' \"\"\n! stdin x\\ny\n! env A=b=c\n\n> get a\n! until 2\n";
-        let cases = parse(text).unwrap();
-        assert_eq!(cases[0].words, ["put", "a", "b c", ""]);
-        assert_eq!((cases[0].stdin.as_slice(), cases[0].env[0].1.as_str()), (&b"x\ny"[..], "b=c"));
-        assert_eq!((cases[1].until, cases[1].line), (Some(2), 6));
-        assert!(parse("! stdin x").is_err() && parse("> 'a").is_err() && parse("> a\n! what").is_err());
+        let text = "# x\n> put a 'b c' \"\"\n! stdin x\\ny\n! env A=b=c\n\n> get a\n! until 2\n@ start 3\n";
+        let steps = parse("f", text).unwrap();
+        let [Step::Invoke(put), Step::Invoke(get), Step::Act { place, words }] = &steps[..] else {
+            panic!("{steps:?}");
+        };
+        assert_eq!(put.words, ["put", "a", "b c", ""]);
+        assert_eq!((put.stdin.as_slice(), put.env[0].1.as_str()), (&b"x\ny"[..], "b=c"));
+        assert_eq!((get.until, get.place.as_str()), (Some(2), "f:6"));
+        assert_eq!((place.as_str(), &words[..]), ("f:8", &["start".to_owned(), "3".to_owned()][..]));
+        for bad in ["! stdin x", "> 'a", "> a\n! what", "@ start\n! code", "nonsense"] {
+            assert!(parse("f", bad).is_err(), "{bad}");
+        }
     }
 }

@@ -1,110 +1,138 @@
-//! Runs the invocations of `testing/interop/etcdctl/*.txt` with etcd's own etcdctl and with ours, each
-//! against a fresh server on the same addresses, and compares stdout, stderr and exit code.
+//! Runs the same invocations with etcd's own command line tools and with ours, and compares stdout, stderr and
+//! exit code.
 //!
-//!     interop-etcdctl --reference PATH --candidate PATH --etcd PATH [--candidate-etcd PATH] [--only TEXT] [FILE...]
+//!     interop-cases --peers DIR --ours DIR [--only TEXT] [etcdctl|etcdctl-cluster|etcdutl…]
 //!
-//! Both servers go through the same history, so that ids of cluster and member, revisions and indexes
-//! are equal too. What cannot be equal is masked: ids of leases, durations, and what a case names.
+//! | suite | cases | does |
+//! |---|---|---|
+//! | etcdctl | `testing/interop/etcdctl` | etcdctl at one member |
+//! | etcdctl-cluster | `testing/interop/etcdctl-cluster` | etcdctl at three members; others join, vote and leave |
+//! | etcdutl | `testing/interop/etcdutl` | etcdutl on files of both implementations; members of both start from what it restored |
+//!
+//! All runs go through the same history at the same addresses, so that ids of clusters and members, revisions and
+//! terms are equal too. What cannot be equal is masked: ids that are made from the time, durations, and what a case
+//! names.
 
 mod case;
+mod cluster;
+mod etcdctl;
+mod etcdutl;
+mod mask;
+mod member;
 mod run;
-mod server;
+mod transcript;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use case::Case;
-use run::Transcript;
+use case::Step;
+use transcript::Tally;
 
-struct Options {
-    reference: PathBuf,
-    candidate: PathBuf,
-    etcd: PathBuf,
-    candidate_etcd: Option<PathBuf>,
-    only: Option<String>,
-    files: Vec<PathBuf>,
+/// The programs of one implementation.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    pub etcd: PathBuf,
+    pub etcdctl: PathBuf,
+    pub etcdutl: PathBuf,
 }
+
+impl Programs {
+    fn within(folder: &Path) -> Programs {
+        Programs {
+            etcd: folder.join("etcd"),
+            etcdctl: folder.join("etcdctl"),
+            etcdutl: folder.join("etcdutl"),
+        }
+    }
+}
+
+pub struct Options {
+    pub theirs: Programs,
+    /// etcd of the release before.
+    pub etcd_3_6: PathBuf,
+    pub ours: Programs,
+    /// A text that the invocations to compare contain.
+    pub only: Option<String>,
+    suites: Vec<String>,
+}
+
+type Suite = (&'static str, fn(&Options) -> Result<Tally, String>);
+
+const SUITES: [Suite; 3] =
+    [("etcdctl", etcdctl::run), ("etcdctl-cluster", etcdctl::run_cluster), ("etcdutl", etcdutl::run)];
 
 fn main() -> ExitCode {
-    match compare() {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+    let options = match options() {
+        Ok(options) => options,
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::from(2)
+            return ExitCode::from(2);
         }
-    }
-}
-
-/// Returns how many cases differ.
-fn compare() -> Result<usize, String> {
-    let options = options()?;
-    let mut cases = Vec::new();
-    for file in &options.files {
-        let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        cases.extend(case::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?);
-    }
-    let ports = server::Ports::free().map_err(|error| error.to_string())?;
-    let run_all = |etcdctl: &PathBuf, etcd: &PathBuf| -> Result<Vec<Transcript>, String> {
-        let server = server::Server::start(etcd, &ports)?;
-        let mut runner = run::Runner::new(etcdctl, &server);
-        cases.iter().map(|case| runner.run(case)).collect()
     };
-    let expected = run_all(&options.reference, &options.etcd)?;
-    let actual = run_all(&options.candidate, options.candidate_etcd.as_ref().unwrap_or(&options.etcd))?;
-    let chosen =
-        |case: &Case| options.only.as_ref().is_none_or(|only| case.words.join(" ").contains(only.as_str()));
-    let mut differing = 0;
-    let mut compared = 0;
-    for (case, (expected, actual)) in cases.iter().zip(expected.iter().zip(&actual)) {
-        if !chosen(case) || !case.compared {
+    let mut failed = false;
+    for (name, run) in SUITES {
+        if !options.suites.is_empty() && !options.suites.iter().any(|suite| suite == name) {
             continue;
         }
-        compared += 1;
-        if expected != actual {
-            differing += 1;
-            println!("--- line {}: etcdctl {}", case.line, case.words.join(" "));
-            println!("{}", expected.difference(actual));
+        match run(&options) {
+            Ok(Tally { compared, differing }) => {
+                failed |= differing > 0;
+                println!("{name}: {compared} compared, {differing} differ");
+            }
+            Err(error) => {
+                failed = true;
+                println!("{name}: FAILED\n{error}");
+            }
         }
     }
-    println!("{compared} invocations compared, {differing} differ");
-    Ok(differing)
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn options() -> Result<Options, String> {
-    let mut args = std::env::args().skip(1);
-    let (mut reference, mut candidate, mut etcd, mut candidate_etcd, mut only) =
-        (None, None, None, None, None);
-    let mut files: Vec<PathBuf> = Vec::new();
-    while let Some(arg) = args.next() {
-        let slot = match arg.as_str() {
-            "--reference" => &mut reference,
-            "--candidate" => &mut candidate,
-            "--etcd" => &mut etcd,
-            "--candidate-etcd" => &mut candidate_etcd,
-            "--only" => &mut only,
-            _ => {
-                files.push(arg.into());
-                continue;
-            }
-        };
-        *slot = Some(args.next().ok_or_else(|| format!("{arg} needs a value"))?);
+    let mut arguments = std::env::args().skip(1);
+    let (mut peers, mut ours, mut only, mut suites) = (None, None, None, Vec::new());
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--peers" => peers = Some(PathBuf::from(value()?)),
+            "--ours" => ours = Some(PathBuf::from(value()?)),
+            "--only" => only = Some(value()?),
+            name if SUITES.iter().any(|(suite, _)| *suite == name) => suites.push(argument),
+            unknown => return Err(format!("no suite {unknown:?}")),
+        }
     }
-    if files.is_empty() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../etcdctl");
-        let entries = std::fs::read_dir(folder).map_err(|error| format!("{folder}: {error}"))?;
-        files.extend(entries.filter_map(Result::ok).map(|entry| entry.path()));
-        files.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
-        files.sort();
-    }
-    let need =
-        |value: Option<String>, name: &str| value.map(PathBuf::from).ok_or(format!("{name} is needed"));
+    let peers = peers.ok_or("--peers is needed")?;
     Ok(Options {
-        reference: need(reference, "--reference")?,
-        candidate: need(candidate, "--candidate")?,
-        etcd: need(etcd, "--etcd")?,
-        candidate_etcd: candidate_etcd.map(PathBuf::from),
+        theirs: Programs::within(&peers.join("etcd-3.7")),
+        etcd_3_6: peers.join("etcd-3.6").join("etcd"),
+        ours: Programs::within(&ours.ok_or("--ours is needed")?),
         only,
-        files,
+        suites,
     })
+}
+
+/// The cases in all files of a folder of `testing/interop`, in the order of their names.
+fn cases(folder: &str) -> Result<Vec<Step>, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
+    let failed = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+    let entries = std::fs::read_dir(&folder).map_err(|error| failed(&folder, error))?;
+    let mut files: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    files.sort();
+    let mut steps = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).map_err(|error| failed(&file, error))?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        steps.extend(case::parse(&name, &text)?);
+    }
+    Ok(steps)
+}
+
+/// The invocations among the steps.
+fn invocations<'a>(steps: &'a [Step]) -> Vec<&'a case::Case> {
+    let invocation = |step: &'a Step| match step {
+        Step::Invoke(case) => Some(case),
+        Step::Act { .. } => None,
+    };
+    steps.iter().filter_map(invocation).collect()
 }

@@ -8,33 +8,80 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use crate::case::Case;
-use crate::server::Server;
+use crate::mask;
+use crate::transcript::Transcript;
 
 /// An invocation that takes longer hangs.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-#[derive(Debug, PartialEq, Eq)]
-pub struct Transcript {
-    pub stdout: String,
-    pub stderr: String,
-    /// `None`: ended by a signal.
-    pub code: Option<i32>,
-}
+/// How long an invocation is repeated for a passing reason.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct Runner<'a> {
-    etcdctl: PathBuf,
-    server: &'a Server,
-    /// Captured ids, by their names.
+/// What becomes of the lines that programs log on stderr.
+pub type Logs = fn(&str) -> String;
+
+pub struct Runner {
+    program: PathBuf,
+    folder: PathBuf,
+    env: Vec<(String, String)>,
+    logs: Logs,
+    /// What `$NAME` stands for; equal in all runs, so that nothing is masked.
+    names: BTreeMap<String, String>,
+    /// Ids that differ from run to run, by their names.
     captured: BTreeMap<String, String>,
 }
 
-impl Runner<'_> {
-    pub fn new<'a>(etcdctl: &Path, server: &'a Server) -> Runner<'a> {
-        let etcdctl = etcdctl.canonicalize().unwrap_or_else(|_| etcdctl.to_owned());
-        Runner { etcdctl, server, captured: BTreeMap::new() }
+/// How a program ended, and what it printed.
+struct Raw {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    code: Option<i32>,
+}
+
+impl Runner {
+    /// `folder` is where the program runs.
+    pub fn new(program: &Path, folder: &Path, logs: Logs) -> Runner {
+        let program = program.canonicalize().unwrap_or_else(|_| program.to_owned());
+        let folder = folder.to_owned();
+        Runner { program, folder, env: Vec::new(), logs, names: BTreeMap::new(), captured: BTreeMap::new() }
+    }
+
+    pub fn env(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    pub fn name(&mut self, name: &str, value: &str) {
+        self.names.insert(name.to_owned(), value.to_owned());
     }
 
     pub fn run(&mut self, case: &Case) -> Result<Transcript, String> {
+        let start = Instant::now();
+        let raw = loop {
+            let raw = self.once(case)?;
+            let again = case.retry.as_ref().is_some_and(|text| {
+                String::from_utf8_lossy(&raw.stderr).contains(text) && start.elapsed() < PATIENCE
+            });
+            if !again {
+                break raw;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        };
+        if let Some(name) = &case.capture {
+            let id = mask::first_id(&raw.stdout).ok_or_else(|| {
+                let stderr = String::from_utf8_lossy(&raw.stderr).into_owned();
+                format!("{}: no id to capture: {stderr}", case.place)
+            })?;
+            self.captured.insert(name.clone(), id);
+        }
+        if case.code_only {
+            return Ok(Transcript { stdout: String::new(), stderr: String::new(), code: raw.code });
+        }
+        let stdout = self.mask(case, &text(&raw.stdout));
+        let stderr = self.mask(case, &(self.logs)(&text(&raw.stderr)));
+        Ok(Transcript { stdout, stderr, code: raw.code })
+    }
+
+    fn once(&self, case: &Case) -> Result<Raw, String> {
         let mut child = self.spawn(case)?;
         if let Some(mut stdin) = child.stdin.take() {
             // A program that does not read its input is fine.
@@ -46,23 +93,13 @@ impl Runner<'_> {
         let stdout = read_in_background(child.stdout.take());
         let stderr = read_in_background(child.stderr.take());
         let (out, code) = wait(&mut child, &stdout, case.until)?;
-        let err: Vec<u8> = stderr.iter().flatten().collect();
-        if let Some(name) = &case.capture {
-            let id = lease_id(&out).ok_or_else(|| format!("line {}: no id to capture", case.line))?;
-            self.captured.insert(name.clone(), id);
-        }
-        if case.code_only {
-            return Ok(Transcript { stdout: String::new(), stderr: String::new(), code });
-        }
-        let stdout = self.mask(case, &out);
-        let stderr = self.mask(case, &without_logs(&err));
-        Ok(Transcript { stdout, stderr, code })
+        Ok(Raw { stdout: out, stderr: stderr.iter().flatten().collect(), code })
     }
 
     fn spawn(&self, case: &Case) -> Result<Child, String> {
-        let mut command = Command::new(&self.etcdctl);
+        let mut command = Command::new(&self.program);
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-        command.env("ETCDCTL_ENDPOINTS", &self.server.endpoint);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         for (name, value) in &case.env {
             match value.as_str() {
                 "-" => command.env_remove(name),
@@ -70,55 +107,43 @@ impl Runner<'_> {
             };
         }
         command.args(case.words.iter().map(|word| self.substitute(word)));
-        command.current_dir(self.server.folder.path());
+        command.current_dir(&self.folder);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().map_err(|error| format!("start {}: {error}", self.etcdctl.display()))
+        command.spawn().map_err(|error| format!("start {}: {error}", self.program.display()))
     }
 
-    fn substitute(&self, word: &str) -> String {
-        let mut word =
-            word.replace("$ENDPOINT", &self.server.endpoint).replace("$DEAD", &self.server.dead_endpoint);
-        for (name, id) in &self.captured {
-            word = word.replace(&format!("${name}"), id);
+    /// Longer names first: `$M10` is not `$M1` with a zero behind it.
+    pub fn substitute(&self, word: &str) -> String {
+        let mut word = word.to_owned();
+        for (name, value) in self.names.iter().chain(&self.captured).rev() {
+            word = word.replace(&format!("${name}"), value);
         }
         word
     }
 
-    fn mask(&self, case: &Case, bytes: &[u8]) -> String {
-        let mut text = match std::str::from_utf8(bytes) {
-            Ok(text) => text.to_owned(),
-            Err(_) => bytes.escape_ascii().to_string(),
-        };
+    fn mask(&self, case: &Case, text: &str) -> String {
+        let mut text = text.to_owned();
         for (name, id) in &self.captured {
-            text = text.replace(id, &format!("<{name}>"));
-            let decimal = u64::from_str_radix(id, 16).map(|id| id.to_string()).unwrap_or_default();
-            text = text.replace(&decimal, &format!("<{name}>"));
+            text = mask::id(&text, id, name);
         }
-        text = mask_durations(&text);
+        text = mask::durations(&text);
         if case.mask_numbers {
-            text = mask_runs(&text, |c| c.is_ascii_digit(), '#');
+            text = mask::numbers(&text);
         }
         if case.mask_layout {
-            text = mask_runs(&mask_runs(&text, |c| c == ' ', ' '), |c| c == '─', '─');
+            text = mask::layout(&text);
+        }
+        if case.mask_order {
+            text = mask::order(&text);
         }
         text
     }
 }
 
-impl Transcript {
-    pub fn difference(&self, actual: &Transcript) -> String {
-        let mut out = String::new();
-        if self.code != actual.code {
-            out += &format!("exit code {:?}, ours {:?}\n", self.code, actual.code);
-        }
-        for (name, expected, actual) in
-            [("stdout", &self.stdout, &actual.stdout), ("stderr", &self.stderr, &actual.stderr)]
-        {
-            if expected != actual {
-                out += &format!("{name}:\n  theirs {expected:?}\n  ours   {actual:?}\n");
-            }
-        }
-        out
+fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.escape_ascii().to_string(),
     }
 }
 
@@ -161,67 +186,4 @@ fn wait(
         out = out.split_inclusive(|&byte| byte == b'\n').take(until).flatten().copied().collect();
     }
     Ok((out, status.code()))
-}
-
-/// Go's client logs JSON lines of its own; they are not part of the comparison.
-fn without_logs(bytes: &[u8]) -> Vec<u8> {
-    let lines = bytes.split_inclusive(|&byte| byte == b'\n');
-    lines.filter(|line| !line.starts_with(b"{\"level\":")).flatten().copied().collect()
-}
-
-fn lease_id(out: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(out);
-    let is_id = |word: &&str| word.len() == 16 && word.chars().all(|c| c.is_ascii_hexdigit());
-    text.split_whitespace().find(is_id).map(String::from)
-}
-
-/// Numbers with a unit of time behind the word `took`.
-fn mask_durations(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.to_lowercase().find("took") {
-        let (before, after) = rest.split_at(at + 4);
-        out += before;
-        let start = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let digits = &after[start..];
-        let number = digits.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(digits.len());
-        let unit = digits[number..].find(|c: char| !c.is_alphabetic()).unwrap_or(digits.len() - number);
-        let near = after[..start].chars().all(|c| " :=\"".contains(c));
-        if near && number > 0 {
-            out += &after[..start];
-            out += "<took>";
-            rest = &digits[number + unit..];
-        } else {
-            rest = after;
-        }
-    }
-    out + rest
-}
-
-fn mask_runs(text: &str, in_run: impl Fn(char) -> bool, mask: char) -> String {
-    let mut out = String::new();
-    let mut inside = false;
-    for c in text.chars() {
-        if !in_run(c) {
-            out.push(c);
-        } else if !inside {
-            out.push(mask);
-        }
-        inside = in_run(c);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn masks() {
-        assert_eq!(mask_durations("took = 6.67ms\n"), "took = <took>\n");
-        assert_eq!(mask_durations("{\"took\":\"4.9µs\"}"), "{\"took\":\"<took>\"}");
-        assert_eq!(mask_durations("TOOK    │ it took long"), "TOOK    │ it took long");
-        assert_eq!(mask_runs("a12b3", |c| c.is_ascii_digit(), '#'), "a#b#");
-        assert_eq!(lease_id(b"lease 390da20b7532c30e granted"), Some("390da20b7532c30e".into()));
-    }
 }

@@ -1,0 +1,97 @@
+//! What cannot be equal, made equal: times, numbers, order, and ids that were made from the time.
+
+/// Numbers with a unit of time behind the word `took`.
+pub fn durations(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.to_lowercase().find("took") {
+        let (before, after) = rest.split_at(at + 4);
+        out += before;
+        let start = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let digits = &after[start..];
+        let number = digits.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(digits.len());
+        let unit = digits[number..].find(|c: char| !c.is_alphabetic()).unwrap_or(digits.len() - number);
+        let near = after[..start].chars().all(|c| " :=\"".contains(c));
+        if near && number > 0 {
+            out += &after[..start];
+            out += "<took>";
+            rest = &digits[number + unit..];
+        } else {
+            rest = after;
+        }
+    }
+    out + rest
+}
+
+/// All numbers alike.
+pub fn numbers(text: &str) -> String {
+    runs(text, |c| c.is_ascii_digit(), '#')
+}
+
+/// Runs of blanks and of rules alike.
+pub fn layout(text: &str) -> String {
+    runs(&runs(text, |c| c == ' ', ' '), |c| c == '─', '─')
+}
+
+/// Lines, and elements of lists within them, in the order of their texts.
+pub fn order(text: &str) -> String {
+    let mut parts: Vec<&str> = text.split(['\n', ',', '"', '[', ']', '{', '}']).map(str::trim).collect();
+    parts.retain(|part| !part.is_empty());
+    parts.sort_unstable();
+    parts.join("\n")
+}
+
+/// An id in hex, padded or not, and in decimal.
+pub fn id(text: &str, id: &str, name: &str) -> String {
+    let mask = format!("<{name}>");
+    // Behind a blank of its own, as in `Member %16x`.
+    let padded = format!("{id:>16}");
+    let text = match padded == id {
+        true => text.to_owned(),
+        false => text.replace(&format!(" {padded}"), &format!(" {mask}")),
+    };
+    let text = text.replace(id, &mask);
+    match u64::from_str_radix(id, 16) {
+        Ok(decimal) => text.replace(&decimal.to_string(), &mask),
+        Err(_) => text,
+    }
+}
+
+/// The first id in what a program printed: a word of hex digits.
+pub fn first_id(out: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(out);
+    let is_id = |word: &&str| (12..=16).contains(&word.len()) && word.chars().all(|c| c.is_ascii_hexdigit());
+    text.split_whitespace().find(is_id).map(String::from)
+}
+
+fn runs(text: &str, in_run: impl Fn(char) -> bool, mask: char) -> String {
+    let mut out = String::new();
+    let mut inside = false;
+    for c in text.chars() {
+        if !in_run(c) {
+            out.push(c);
+        } else if !inside {
+            out.push(mask);
+        }
+        inside = in_run(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks() {
+        assert_eq!(durations("took = 6.67ms\n"), "took = <took>\n");
+        assert_eq!(durations("{\"took\":\"4.9µs\"}"), "{\"took\":\"<took>\"}");
+        assert_eq!(durations("TOOK    │ it took long"), "TOOK    │ it took long");
+        assert_eq!(numbers("a12b3"), "a#b#");
+        assert_eq!(order("b, a\nc\n"), order("c\na, b\n"));
+        assert_eq!(id("Member  90da20b7532c30e in", "90da20b7532c30e", "M"), "Member <M> in");
+        assert_eq!(id("from 1 to 90da20b7532c30e", "90da20b7532c30e", "M"), "from 1 to <M>");
+        assert_eq!(id("ID: 255", "ff", "M"), "ID: <M>");
+        assert_eq!(first_id(b"lease 390da20b7532c30e granted"), Some("390da20b7532c30e".into()));
+    }
+}
