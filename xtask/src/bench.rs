@@ -8,7 +8,7 @@ use crate::{Command, Failure};
 
 pub const COMMAND: Command = Command {
     name: "bench",
-    about: "Go's etcd and ours under the same load [--rows NAMES] [--seconds N] [--peers DIR] [--quick] [--ours PATH]",
+    about: "Go's etcd and ours under the same load [--members N] [--rows NAMES] [--seconds N] [--peers DIR] [--quick] [--ours PATH]",
     run: bench,
 };
 

@@ -33,7 +33,7 @@ pub fn run(plan: &Plan, home: &Path) -> Result<Vec<Side>, Failure> {
     let started = Instant::now();
     loop {
         for ((server, (pool, put)), side) in servers.iter().zip(&mut pools).zip(&mut sides) {
-            side.measure(server, || rounds(pool, put, plan.sized(PUTS)))?;
+            side.measure(std::slice::from_ref(server), || rounds(pool, put, plan.sized(PUTS)))?;
         }
         if started.elapsed() >= plan.row_time {
             return Ok(sides);

@@ -12,7 +12,7 @@ use crate::http2::{Connection, Event, Keep};
 /// No answer within this time means that a server hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The connections to one server, with all their clients on one thread.
+/// The connections to one server or several, with all their clients on one thread.
 pub struct Pool {
     pub connections: Vec<Connection>,
 }
@@ -39,7 +39,13 @@ pub trait Work {
 
 impl Pool {
     pub fn open(address: SocketAddr, count: usize) -> Result<Pool, Failure> {
-        let connections = (0..count).map(|_| Connection::open(address)).collect::<Result<_, _>>()?;
+        Pool::open_all(&[address], count)
+    }
+
+    /// So many connections to each of several members, in turns: clients are spread over all of them.
+    pub fn open_all(addresses: &[SocketAddr], each: usize) -> Result<Pool, Failure> {
+        let addresses = addresses.iter().cycle().take(addresses.len() * each);
+        let connections = addresses.map(|address| Connection::open(*address)).collect::<Result<_, _>>()?;
         Ok(Pool { connections })
     }
 

@@ -4,24 +4,30 @@
 //! falls on both alike. A slice is a number of operations, not a time: both servers then hold the same
 //! data when their memory is compared.
 
+mod catch_up;
+mod cluster;
 mod fan_out;
 mod histogram;
 mod http2;
 mod load;
 mod maintenance;
 mod million;
+mod mixture;
 mod report;
 mod rows;
 mod server;
 mod work;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const USAGE: &str =
-    "bench --go ETCD --ours ETCD [--rows NAME,NAME…] [--seconds N] [--quick] [--dir DIR] [--rounds N]
-  --rows     put1 put100 put1000 get sget list1 list4 stream1 stream4 watch txn maintenance million
+    "bench --go ETCD --ours ETCD [--rows NAME,NAME…] [--seconds N] [--members N] [--quick] [--dir DIR]
+  --rows     put1 put100 put1000 get sget list1 list4 stream1 stream4 list100k txn watch maintenance million;
+             of clusters: put1-leader put1-all put100-leader put100-all put1000-leader put1000-all
+             get-followers txn-all mixture catch-up
+  --members  1 or 3: clusters of so many members each (1)
   --seconds  how long to go on with each row (20)
   --quick    a quarter of everything and 20,000 keys instead of a million: under two minutes
   --dir      where the data directories go: a disk, not memory (the system's temporary folder)
@@ -46,6 +52,8 @@ pub struct Plan {
     pub rows: Vec<String>,
     pub row_time: Duration,
     pub quick: bool,
+    /// Of each program's cluster.
+    pub members: usize,
 }
 
 impl Plan {
@@ -75,6 +83,9 @@ fn run(plan: &Plan) -> Result<(), Failure> {
     let cores = std::thread::available_parallelism()?;
     println!("{cores} cores, client beside the servers, unix time {since_epoch}\n");
     report::heading(plan);
+    if plan.members > 1 {
+        return run_clusters(plan, home.path());
+    }
     for row in rows::ROWS.iter().filter(|row| plan.wants(row.name)) {
         let sides = rows::run(row, plan, home.path())?;
         report::row(row.name, &sides);
@@ -92,10 +103,22 @@ fn run(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
+fn run_clusters(plan: &Plan, home: &Path) -> Result<(), Failure> {
+    for row in cluster::ROWS.iter().filter(|row| plan.wants(row.name)) {
+        let sides = cluster::run(row, plan, home)?;
+        report::row(row.name, &sides);
+    }
+    if plan.wants("catch-up") {
+        catch_up::run(plan, home)?;
+    }
+    Ok(())
+}
+
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Plan, Failure> {
     let (mut go, mut ours, mut only) = (None, None, None);
     let (mut rows, mut seconds, mut quick) = (Vec::new(), None, false);
     let mut folder = std::env::temp_dir();
+    let mut members = 1;
     while let Some(argument) = arguments.next() {
         if argument == "--quick" {
             quick = true;
@@ -111,6 +134,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Plan, Failure> {
             "--only" => only = Some(value),
             "--rows" => rows = value.split(',').map(str::to_owned).collect(),
             "--seconds" => seconds = Some(value.parse()?),
+            "--members" => members = value.parse()?,
             "--dir" => folder = PathBuf::from(value),
             _ => return Err(Failure(format!("unknown {argument}\n{USAGE}"))),
         }
@@ -123,5 +147,5 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Plan, Failure> {
         _ => vec![side(go, "go")?, side(ours, "ours")?],
     };
     let seconds = seconds.unwrap_or(if quick { 4 } else { 20 });
-    Ok(Plan { programs, folder, rows, row_time: Duration::from_secs(seconds), quick })
+    Ok(Plan { programs, folder, rows, row_time: Duration::from_secs(seconds), quick, members })
 }

@@ -23,7 +23,7 @@ pub fn run(plan: &Plan, home: &Path) -> Result<(), Failure> {
     for _ in 0..keys.div_ceil(SLICE) {
         for ((server, put), side) in servers.iter().zip(&mut work).zip(&mut sides) {
             let mut pool = Pool::open(server.address, CONNECTIONS)?;
-            side.measure(server, || pool.run(CLIENTS, SLICE.min(keys), put))?;
+            side.measure(std::slice::from_ref(server), || pool.run(CLIENTS, SLICE.min(keys), put))?;
         }
     }
     println!("\n{keys} keys of 1 KiB, loaded by {CLIENTS} clients:\n");

@@ -3,7 +3,7 @@
 use crate::Plan;
 use crate::rows::Side;
 
-const COLUMNS: [&str; 6] = ["per s", "p50 ms", "p99 ms", "CPU µs/op", "peak MiB", "anon MiB"];
+const COLUMNS: [&str; 7] = ["per s", "p50 ms", "p99 ms", "p99.9 ms", "CPU µs/op", "peak MiB", "anon MiB"];
 
 pub fn heading(plan: &Plan) {
     let one = plan.programs.len() == 1;
@@ -13,7 +13,7 @@ pub fn heading(plan: &Plan) {
 }
 
 pub fn row(name: &str, sides: &[Side]) {
-    let figures: Vec<[f64; 6]> = sides.iter().map(figures).collect();
+    let figures: Vec<[f64; 7]> = sides.iter().map(figures).collect();
     let cells: Vec<String> = (0..COLUMNS.len())
         .map(|column| cell(&figures.iter().map(|side| side[column]).collect::<Vec<f64>>()))
         .collect();
@@ -36,12 +36,13 @@ pub fn values(name: &str, values: &[f64]) {
     println!("| {name} | {} |", cell(values));
 }
 
-fn figures(side: &Side) -> [f64; 6] {
+fn figures(side: &Side) -> [f64; 7] {
     let ops = side.slice.ops.max(1) as f64;
     [
         ops / side.slice.seconds,
         side.slice.latencies.quantile_ms(500),
         side.slice.latencies.quantile_ms(990),
+        side.slice.latencies.quantile_ms(999),
         side.cpu_seconds * 1e6 / ops,
         side.memory.peak,
         side.memory.anonymous,

@@ -21,7 +21,8 @@ pub struct Row {
 enum Kind {
     Put,
     Get(Get),
-    List(&'static str),
+    /// So many keys of 1 KiB.
+    List(&'static str, u64),
     Update,
 }
 
@@ -35,10 +36,11 @@ pub const ROWS: &[Row] = &[
     row("put1000", 1_000, 100, 20_000, Kind::Put),
     row("get", 100, 10, 40_000, Kind::Get(Get::LINEARIZABLE)),
     row("sget", 100, 10, 40_000, Kind::Get(Get::SERIALIZABLE)),
-    row("list1", 1, 1, 20, Kind::List(RANGE)),
-    row("list4", 4, 4, 20, Kind::List(RANGE)),
-    row("stream1", 1, 1, 20, Kind::List(RANGE_STREAM)),
-    row("stream4", 4, 4, 20, Kind::List(RANGE_STREAM)),
+    row("list1", 1, 1, 20, Kind::List(RANGE, 10_000)),
+    row("list4", 4, 4, 20, Kind::List(RANGE, 10_000)),
+    row("stream1", 1, 1, 20, Kind::List(RANGE_STREAM, 10_000)),
+    row("stream4", 4, 4, 20, Kind::List(RANGE_STREAM, 10_000)),
+    row("list100k", 1, 1, 2, Kind::List(RANGE, 100_000)),
     row("txn", 100, 10, 20_000, Kind::Update),
 ];
 
@@ -46,8 +48,9 @@ pub const ROWS: &[Row] = &[
 #[derive(Clone, Default)]
 pub struct Side {
     pub slice: Slice,
+    /// Of all members together.
     pub cpu_seconds: f64,
-    /// Highest of each.
+    /// Highest of each, and of the members.
     pub memory: Memory,
 }
 
@@ -55,16 +58,19 @@ impl Side {
     /// Runs one slice and adds it.
     pub fn measure(
         &mut self,
-        server: &Server,
+        members: &[Server],
         run: impl FnOnce() -> Result<Slice, Failure>,
     ) -> Result<(), Failure> {
-        server.forget_peak()?;
-        let cpu_before = server.cpu_seconds()?;
+        members.iter().try_for_each(Server::forget_peak)?;
+        let cpu_seconds = || members.iter().map(Server::cpu_seconds).sum::<Result<f64, Failure>>();
+        let cpu_before = cpu_seconds()?;
         self.slice.add(&run()?);
-        self.cpu_seconds += server.cpu_seconds()? - cpu_before;
-        let memory = server.memory()?;
-        self.memory.peak = self.memory.peak.max(memory.peak);
-        self.memory.anonymous = self.memory.anonymous.max(memory.anonymous);
+        self.cpu_seconds += cpu_seconds()? - cpu_before;
+        for member in members {
+            let memory = member.memory()?;
+            self.memory.peak = self.memory.peak.max(memory.peak);
+            self.memory.anonymous = self.memory.anonymous.max(memory.anonymous);
+        }
         Ok(())
     }
 }
@@ -81,7 +87,7 @@ pub fn run(row: &Row, plan: &Plan, home: &Path) -> Result<Vec<Side>, Failure> {
     for server in &servers {
         match row.kind {
             Kind::Get(_) => fill(server, "get/", 10_000, 256)?,
-            Kind::List(_) => fill(server, "list/", 10_000, 1024)?,
+            Kind::List(_, keys) => fill(server, "list/", keys, 1024)?,
             Kind::Put | Kind::Update => {}
         }
         let pool = Pool::open(server.address, row.connections)?;
@@ -96,7 +102,7 @@ pub fn run(row: &Row, plan: &Plan, home: &Path) -> Result<Vec<Side>, Failure> {
     let started = Instant::now();
     loop {
         for ((server, (pool, load)), side) in servers.iter().zip(&mut clients).zip(&mut sides) {
-            side.measure(server, || load.run(pool, row.clients, ops))?;
+            side.measure(std::slice::from_ref(server), || load.run(pool, row.clients, ops))?;
         }
         if started.elapsed() >= plan.row_time {
             return Ok(sides);
@@ -122,7 +128,7 @@ impl Load {
         match row.kind {
             Kind::Put => Load::Put(Put::new("put/", 10_000, 256)),
             Kind::Get(get) => Load::Get(get),
-            Kind::List(path) => Load::List(List { path }),
+            Kind::List(path, _) => Load::List(List { path }),
             Kind::Update => Load::Update(Update::new(row.clients, 1024)),
         }
     }

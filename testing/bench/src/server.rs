@@ -1,24 +1,34 @@
-//! One etcd on loopback, and what the kernel says about its process.
+//! Members on loopback, and what the kernel says about their processes.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use prost::Message;
+use proto::etcdserverpb::{StatusRequest, StatusResponse};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Failure;
-use crate::load::Pool;
-use crate::work::Get;
+use crate::http2::Keep;
+use crate::load::{Pool, Work};
+use crate::work::{Get, STATUS};
 
 const START_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Longer than etcd's second: on a busy machine with six members an election is the machine's doing.
+const ELECTION_TIMEOUT_MS: u32 = 5_000;
 
 pub struct Server {
     program: PathBuf,
     folder: PathBuf,
     pub address: SocketAddr,
     peer: SocketAddr,
+    name: String,
+    /// `--initial-cluster`.
+    cluster: String,
     child: Child,
 }
 
@@ -34,13 +44,33 @@ pub struct Memory {
 impl Server {
     /// A new member with an empty data directory, answering.
     pub fn start(program: &Path, folder: &Path) -> Result<Server, Failure> {
-        fs::create_dir_all(folder)?;
-        let (address, peer) = (free_address()?, free_address()?);
-        let child = spawn(program, folder, address, peer)?;
-        let mut server =
-            Server { program: program.to_owned(), folder: folder.to_owned(), address, peer, child };
-        server.wait_until_serving()?;
-        Ok(server)
+        let mut servers = Server::start_cluster(program, folder, 1)?;
+        servers.pop().ok_or_else(|| Failure("no member".to_owned()))
+    }
+
+    /// A new cluster of so many members, all of them answering.
+    pub fn start_cluster(program: &Path, folder: &Path, count: usize) -> Result<Vec<Server>, Failure> {
+        let addresses = free_addresses(2 * count)?;
+        let members = || addresses.chunks(2).enumerate().map(|(at, pair)| (format!("bench{at}"), pair));
+        let all: Vec<String> = members().map(|(name, pair)| format!("{name}=http://{}", pair[1])).collect();
+        let cluster = all.join(",");
+        let mut servers = Vec::new();
+        for (name, pair) in members() {
+            let folder = folder.join(&name);
+            fs::create_dir_all(&folder)?;
+            let child = spawn(program, &folder, pair[0], pair[1], &name, &cluster)?;
+            servers.push(Server {
+                program: program.to_owned(),
+                folder,
+                address: pair[0],
+                peer: pair[1],
+                name,
+                cluster: cluster.clone(),
+                child,
+            });
+        }
+        servers.iter_mut().try_for_each(Server::wait_until_serving)?;
+        Ok(servers)
     }
 
     /// Ends the process by SIGTERM, starts it again, and returns how long the start took until the first
@@ -48,9 +78,15 @@ impl Server {
     pub fn restart(&mut self) -> Result<f64, Failure> {
         self.stop()?;
         let started = Instant::now();
-        self.child = spawn(&self.program, &self.folder, self.address, self.peer)?;
+        self.start_again()?;
         self.wait_until_serving()?;
         Ok(started.elapsed().as_secs_f64())
+    }
+
+    /// Starts the stopped process again, without waiting for it.
+    pub fn start_again(&mut self) -> Result<(), Failure> {
+        self.child = spawn(&self.program, &self.folder, self.address, self.peer, &self.name, &self.cluster)?;
+        Ok(())
     }
 
     fn wait_until_serving(&mut self) -> Result<(), Failure> {
@@ -70,6 +106,40 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// What the member says of itself; an error while it does not answer.
+    pub fn status(&self) -> Result<StatusResponse, Failure> {
+        struct Status(StatusResponse);
+        impl Work for Status {
+            const KEEP: Keep = Keep::Messages;
+
+            fn request(&mut self, _client: usize, message: &mut Vec<u8>) -> &'static str {
+                message.extend(StatusRequest::default().encode_to_vec());
+                STATUS
+            }
+
+            fn answer(&mut self, _client: usize, message: &[u8]) {
+                self.0 = StatusResponse::decode(message).unwrap_or_default();
+            }
+        }
+        let mut status = Status(StatusResponse::default());
+        Pool::open(self.address, 1)?.run(1, 1, &mut status)?;
+        Ok(status.0)
+    }
+
+    /// The sum of a metric over its labels; zero when there is none.
+    pub fn metric(&self, name: &str) -> Result<f64, Failure> {
+        let mut socket = TcpStream::connect(self.address)?;
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        socket.read_to_string(&mut text)?;
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let is_whole = rest.starts_with('{') || rest.starts_with(' ');
+            if is_whole { rest.rsplit(' ').next()?.trim().parse::<f64>().ok() } else { None }
+        });
+        Ok(values.sum())
     }
 
     /// User and system time of the process so far, in seconds.
@@ -106,7 +176,7 @@ impl Server {
         Ok(fs::read_to_string(format!("/proc/{}/{name}", self.child.id()))?)
     }
 
-    fn stop(&mut self) -> Result<(), Failure> {
+    pub fn stop(&mut self) -> Result<(), Failure> {
         if self.child.try_wait()?.is_none() {
             kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         }
@@ -122,16 +192,24 @@ impl Drop for Server {
     }
 }
 
-fn spawn(program: &Path, folder: &Path, address: SocketAddr, peer: SocketAddr) -> Result<Child, Failure> {
+fn spawn(
+    program: &Path,
+    folder: &Path,
+    address: SocketAddr,
+    peer: SocketAddr,
+    name: &str,
+    cluster: &str,
+) -> Result<Child, Failure> {
     let log = File::options().create(true).append(true).open(folder.join("log"))?;
     Command::new(program)
-        .arg("--name=bench")
+        .arg(format!("--name={name}"))
         .arg(format!("--data-dir={}", folder.join("data").display()))
         .arg(format!("--listen-client-urls=http://{address}"))
         .arg(format!("--advertise-client-urls=http://{address}"))
         .arg(format!("--listen-peer-urls=http://{peer}"))
         .arg(format!("--initial-advertise-peer-urls=http://{peer}"))
-        .arg(format!("--initial-cluster=bench=http://{peer}"))
+        .arg(format!("--initial-cluster={cluster}"))
+        .arg(format!("--election-timeout={ELECTION_TIMEOUT_MS}"))
         .arg("--quota-backend-bytes=8589934592")
         .arg("--log-level=error")
         .stdin(Stdio::null())
@@ -141,6 +219,8 @@ fn spawn(program: &Path, folder: &Path, address: SocketAddr, peer: SocketAddr) -
         .map_err(|error| Failure(format!("start {}: {error}", program.display())))
 }
 
-fn free_address() -> Result<SocketAddr, Failure> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+/// All different: each is held until the last is found.
+fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, Failure> {
+    let listeners = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
+    Ok(listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?)
 }

@@ -13,6 +13,7 @@ pub const TXN: &str = "/etcdserverpb.KV/Txn";
 pub const COMPACT: &str = "/etcdserverpb.KV/Compact";
 pub const WATCH: &str = "/etcdserverpb.Watch/Watch";
 pub const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
+pub const STATUS: &str = "/etcdserverpb.Maintenance/Status";
 pub const DEFRAGMENT: &str = "/etcdserverpb.Maintenance/Defragment";
 
 /// Puts over a fixed set of keys, one after the other.
@@ -40,7 +41,7 @@ impl Work for Put {
     }
 }
 
-fn value(len: usize, seed: u64) -> Vec<u8> {
+pub fn value(len: usize, seed: u64) -> Vec<u8> {
     let mut value = vec![b'v'; len];
     let text = seed.to_le_bytes();
     let count = len.min(text.len());
@@ -73,6 +74,7 @@ impl Work for Get {
 }
 
 /// All keys below `list/`.
+#[derive(Clone, Copy)]
 pub struct List {
     pub path: &'static str,
 }
@@ -168,7 +170,7 @@ pub fn watch_request(key: &str) -> Vec<u8> {
     pb::WatchRequest { request_union: Some(union) }.encode_to_vec()
 }
 
-fn encode(request: &impl Message, message: &mut Vec<u8>) {
+pub fn encode(request: &impl Message, message: &mut Vec<u8>) {
     message.reserve(request.encoded_len());
     // A vector grows as needed, so there is always room.
     let _ = request.encode(message);
