@@ -10,7 +10,7 @@ use crate::{Command, Failure};
 
 pub const COMMAND: Command = Command {
     name: "kubernetes",
-    about: "a real control plane on Go's etcd and on ours must do the same [--ha [--quick]] [--peers DIR] [--etcd PATH --etcdctl PATH] [--reference]",
+    about: "a real control plane on Go's etcd and on ours must do the same [--ha [--quick|--short] [--part NAME]…] [--peers DIR] [--etcd PATH --etcdctl PATH] [--reference]",
     run: kubernetes,
 };
 

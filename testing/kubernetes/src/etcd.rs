@@ -22,6 +22,8 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Programs {
     pub etcd: PathBuf,
+    /// Go's, which takes its place for a while.
+    pub reference_etcd: PathBuf,
     /// The one that belongs to this etcd.
     pub etcdctl: PathBuf,
     /// Go's, which must see the same in it.
@@ -46,6 +48,8 @@ pub struct Etcd {
     /// Flags beside kubeadm's.
     pub extra_flags: Vec<String>,
     pub programs: Programs,
+    /// Arguments of a manifest that somebody else wrote, instead of all the above.
+    pub manifest_arguments: Option<Vec<String>>,
     pki: PathBuf,
     logs: PathBuf,
     client_port: u16,
@@ -74,6 +78,7 @@ impl Etcd {
             bootstrap: Bootstrap { cluster: String::new(), joins: false },
             extra_flags: Vec::new(),
             programs: programs.clone(),
+            manifest_arguments: None,
             pki: pki.path(""),
             logs: folder.join("logs"),
             client_port,
@@ -107,6 +112,17 @@ impl Etcd {
 
     /// Starts the program on its data.
     pub fn spawn(&mut self) -> Outcome {
+        let arguments = self.manifest_arguments.clone().unwrap_or_else(|| self.arguments());
+        let mut command = self.host.command(&self.programs.etcd);
+        command.args(arguments);
+        let log =
+            if self.host.is_loopback() { "etcd".to_owned() } else { format!("{}-etcd", self.host.name) };
+        self.process = Some(Process::start(&log, &self.logs, &mut command)?);
+        Ok(())
+    }
+
+    /// The flags of kubeadm's manifest, in its order, and ours.
+    fn arguments(&self) -> Vec<String> {
         let pki = |file: &str| self.pki.join("etcd").join(file).display().to_string();
         let (client, peer, name) = (self.client_url(), self.peer_url(), &self.host.name);
         let metrics = |address: &str| format!("http://{address}:{}", self.metrics_port);
@@ -116,9 +132,7 @@ impl Etcd {
             // kubeadm's probes come from the same machine; ours do not.
             metrics_urls = format!("{metrics_urls},{}", metrics(&self.host.address.to_string()));
         }
-        let mut command = self.host.command(&self.programs.etcd);
-        // The flags of kubeadm's manifest, in its order.
-        command.args([
+        let mut all = vec![
             format!("--advertise-client-urls={client}"),
             format!("--cert-file={}", pki("server.crt")),
             "--client-cert-auth=true".to_owned(),
@@ -126,11 +140,11 @@ impl Etcd {
             "--feature-gates=InitialCorruptCheck=true".to_owned(),
             format!("--initial-advertise-peer-urls={peer}"),
             format!("--initial-cluster={}", self.bootstrap.cluster),
-        ]);
+        ];
         if self.bootstrap.joins {
-            command.arg("--initial-cluster-state=existing");
+            all.push("--initial-cluster-state=existing".to_owned());
         }
-        command.args([
+        all.extend([
             format!("--key-file={}", pki("server.key")),
             format!("--listen-client-urls={listen}"),
             format!("--listen-metrics-urls={metrics_urls}"),
@@ -142,16 +156,14 @@ impl Etcd {
             format!("--peer-trusted-ca-file={}", pki("ca.crt")),
         ]);
         if !self.extra_flags.iter().any(|flag| flag.starts_with("--snapshot-count=")) {
-            command.arg("--snapshot-count=10000");
+            all.push("--snapshot-count=10000".to_owned());
         }
-        command.args([
+        all.extend([
             format!("--trusted-ca-file={}", pki("ca.crt")),
             "--watch-progress-notify-interval=5s".to_owned(),
         ]);
-        command.args(&self.extra_flags);
-        let log = if self.host.is_loopback() { "etcd".to_owned() } else { format!("{name}-etcd") };
-        self.process = Some(Process::start(&log, &self.logs, &mut command)?);
-        Ok(())
+        all.extend(self.extra_flags.iter().cloned());
+        all
     }
 
     /// Waits until the running program answers that it is ready.

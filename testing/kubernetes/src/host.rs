@@ -14,17 +14,33 @@ pub struct Host {
     pub address: IpAddr,
     /// File that stands for its network, unless that is ours.
     network: Option<PathBuf>,
+    /// Folders that only programs of this machine see: where they are, and under which path there.
+    folders: Vec<(PathBuf, PathBuf)>,
 }
+
+/// Mounts each pair of folders before the mark, then becomes the program behind it.
+const MOUNT_AND_RUN: &str =
+    r#"while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit 1; shift 2; done; shift; exec "$@""#;
 
 impl Host {
     /// This machine, seen over loopback alone.
     pub fn loopback(name: &str) -> Host {
-        Host { name: name.to_owned(), address: Ipv4Addr::LOCALHOST.into(), network: None }
+        Host {
+            name: name.to_owned(),
+            address: Ipv4Addr::LOCALHOST.into(),
+            network: None,
+            folders: Vec::new(),
+        }
     }
 
     /// A machine with a network of its own.
     pub fn with_network(name: &str, address: Ipv4Addr, network: PathBuf) -> Host {
-        Host { name: name.to_owned(), address: address.into(), network: Some(network) }
+        Host { name: name.to_owned(), address: address.into(), network: Some(network), folders: Vec::new() }
+    }
+
+    /// From now on its programs see `folder` at `path`, which must exist.
+    pub fn mount(&mut self, folder: &Path, path: &Path) {
+        self.folders.push((folder.to_owned(), path.to_owned()));
     }
 
     /// Whether the host shares our network, and with it the ports.
@@ -35,8 +51,18 @@ impl Host {
     /// A command that runs there. It replaces what leads to it, so its id is the program's.
     pub fn command(&self, program: &Path) -> Command {
         let Some(network) = &self.network else { return Command::new(program) };
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", network.display())).arg("--").arg(program);
+        let enter = format!("--net={}", network.display());
+        if self.folders.is_empty() {
+            let mut command = Command::new("nsenter");
+            command.args([&enter, "--"]).arg(program);
+            return command;
+        }
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation=private", "--", "sh", "-c", MOUNT_AND_RUN, "sh"]);
+        for (folder, path) in &self.folders {
+            command.arg(folder).arg(path);
+        }
+        command.args(["--", "nsenter", &enter, "--"]).arg(program);
         command
     }
 

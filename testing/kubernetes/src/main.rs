@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).peekable();
     let inside = arguments.next_if(|first| first == ha::network::INSIDE).is_some();
     let done = Options::parse(arguments).and_then(|options| match options.script {
-        Script::HighAvailability(_) if !inside => ha::network::enter(),
+        Script::HighAvailability { .. } if !inside => ha::network::enter(),
         _ => both(&options),
     });
     match done {
@@ -60,6 +60,7 @@ fn both(options: &Options) -> Outcome {
     let go = program(&options.peers, "etcd-3.7")?;
     let reference = Programs {
         etcd: program(&go, "etcd")?,
+        reference_etcd: program(&go, "etcd")?,
         etcdctl: program(&go, "etcdctl")?,
         reference_etcdctl: program(&go, "etcdctl")?,
         etcdutl: program(&go, "etcdutl")?,
@@ -81,6 +82,7 @@ fn both(options: &Options) -> Outcome {
     let ours = Programs {
         etcd: fs::canonicalize(etcd).during(etcd.display())?,
         etcdctl: fs::canonicalize(etcdctl).during(etcdctl.display())?,
+        reference_etcd: reference.etcd,
         reference_etcdctl: reference.etcdctl,
         etcdutl: fs::canonicalize(etcdutl).during(etcdutl.display())?,
     };
@@ -123,9 +125,10 @@ fn once(name: &str, options: &Options, kubernetes: &Path, programs: &Programs) -
             finish(&mut bench.transcript, done, &mut record)
             // All processes end here, before anything else is said.
         }
-        Script::HighAvailability(depth) => {
-            let mut run = ha::Run::create(&folder, kubernetes, programs)?;
-            let done = run.all(&ha::Plan::new(depth));
+        Script::HighAvailability { depth, ref parts } => {
+            let plan = ha::Plan::new(depth, parts);
+            let mut run = ha::Run::create(&folder, kubernetes, programs, &plan)?;
+            let done = run.all(&plan);
             record.gaps = run.gaps();
             finish(run.transcript(), done, &mut record)
         }
@@ -162,6 +165,7 @@ fn remove_data(folder: &Path) {
         for data in ["etcd", "etcd-restored"] {
             let _ = fs::remove_dir_all(machine.join(data));
         }
+        let _ = fs::remove_file(machine.join("disk.image"));
     }
 }
 

@@ -19,20 +19,62 @@ one master:
   --soak MINUTES   more writes and kills, so long that every cache is compared (none; 8 is enough)
 three masters:
   --ha             each member and each master fails in turn; needs network namespaces
-  --quick          fewer faults and rounds, for every change";
+  --quick          fewer faults and rounds
+  --short          one of each kind, for every change
+  --part NAME      only this part, and each that is named so: faults snapshots outages members programs
+                   restore kubeadm";
 
 /// How much of a script is run.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Depth {
+    Short,
     Quick,
     Full,
+}
+
+/// What can be run alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Part {
+    /// One member or its machine fails and comes back.
+    Faults,
+    /// A rolling restart, and a follower that needs a snapshot.
+    Snapshots,
+    /// More than one member fails.
+    Outages,
+    /// Members come and go.
+    Members,
+    /// Go's etcd takes over in place, and gives back.
+    Programs,
+    /// Back to a snapshot.
+    Restore,
+    /// The real kubeadm joins and resets.
+    Kubeadm,
+}
+
+impl Part {
+    const ALL: [(&str, Part); 7] = [
+        ("faults", Part::Faults),
+        ("snapshots", Part::Snapshots),
+        ("outages", Part::Outages),
+        ("members", Part::Members),
+        ("programs", Part::Programs),
+        ("restore", Part::Restore),
+        ("kubeadm", Part::Kubeadm),
+    ];
+
+    fn named(name: &str) -> Outcome<Part> {
+        match Part::ALL.iter().find(|(known, _)| *known == name) {
+            Some((_, part)) => Ok(*part),
+            None => fail(format!("no part {name:?}\n{USAGE}")),
+        }
+    }
 }
 
 pub enum Script {
     /// One etcd, one control plane.
     Single { kill_rounds: usize, soak: Option<Duration> },
-    /// Three of each.
-    HighAvailability(Depth),
+    /// Three of each. No part stands for all of that depth.
+    HighAvailability { depth: Depth, parts: Vec<Part> },
 }
 
 pub struct Options {
@@ -58,7 +100,8 @@ impl Options {
             on_ours: true,
             script: Script::Single { kill_rounds: 10, soak: None },
         };
-        let (mut kills, mut length, mut several, mut depth) = (None, None, false, Depth::Full);
+        let (mut kills, mut length, mut several, mut depth) = (None, None, false, None);
+        let mut parts = Vec::new();
         while let Some(flag) = arguments.next() {
             let mut value = || match arguments.next() {
                 Some(value) => Ok(value),
@@ -78,7 +121,9 @@ impl Options {
                 "--reference" => options.on_ours = false,
                 "--alone" => options.on_reference = false,
                 "--ha" => several = true,
-                "--quick" => depth = Depth::Quick,
+                "--quick" => depth = Some(Depth::Quick),
+                "--short" => depth = Some(Depth::Short),
+                "--part" => parts.push(Part::named(&value()?)?),
                 "--help" => return fail(USAGE),
                 _ => return fail(format!("unknown option {flag:?}\n{USAGE}")),
             }
@@ -86,11 +131,11 @@ impl Options {
         if several && (kills.is_some() || length.is_some()) {
             return fail(format!("--kills and --soak are for one master, not for --ha\n{USAGE}"));
         }
-        if !several && depth == Depth::Quick {
-            return fail(format!("--quick goes with --ha\n{USAGE}"));
+        if !several && (depth.is_some() || !parts.is_empty()) {
+            return fail(format!("--quick, --short and --part go with --ha\n{USAGE}"));
         }
         options.script = if several {
-            Script::HighAvailability(depth)
+            Script::HighAvailability { depth: depth.unwrap_or(Depth::Full), parts }
         } else {
             Script::Single { kill_rounds: kills.unwrap_or(10), soak: length }
         };
@@ -108,7 +153,12 @@ mod tests {
 
     #[test]
     fn options_of_the_other_script_are_refused() {
-        assert!(matches!(parse("--ha --quick").unwrap().script, Script::HighAvailability(Depth::Quick)));
+        let script = parse("--ha --quick --part kubeadm").unwrap().script;
+        let Script::HighAvailability { depth: Depth::Quick, parts } = script else {
+            panic!("another script")
+        };
+        assert_eq!(parts, [Part::Kubeadm]);
+        assert!(parse("--ha --part nothing").is_err());
         assert!(matches!(parse("--kills 3").unwrap().script, Script::Single { kill_rounds: 3, .. }));
         assert!(parse("--ha --kills 3").is_err());
         assert!(parse("--quick").is_err());

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::control_plane::ControlPlane;
 use crate::etcd::{Etcd, Programs};
 use crate::failure::{During, Failure, Outcome, fail};
+use crate::ha::disk::Disk;
 use crate::ha::gap::Gap;
 use crate::ha::network::Network;
 use crate::host::Host;
@@ -41,21 +42,40 @@ const APISERVER_FLAGS: [&str; 3] = [
 
 pub struct Master {
     pub host: Host,
+    /// Where the member's data is, when it shall be able to hang. Goes first: see there.
+    disk: Option<Disk>,
     pub etcd: Etcd,
     pub folder: PathBuf,
-    pki: Pki,
+    pub pki: Pki,
     plane: Option<ControlPlane>,
 }
 
 impl Master {
+    pub fn disk(&self) -> Outcome<&Disk> {
+        self.disk.as_ref().ok_or_else(|| Failure(format!("{} has no disk of its own", self.host.name)))
+    }
+
     pub fn plane(&self) -> Outcome<&ControlPlane> {
         self.plane.as_ref().ok_or_else(|| Failure(format!("no API server runs at {}", self.host.name)))
+    }
+
+    /// Ends what runs over its etcd.
+    pub fn drop_plane(&mut self) {
+        self.plane = None;
     }
 
     pub fn plane_mut(&mut self) -> Outcome<&mut ControlPlane> {
         let name = &self.host.name;
         self.plane.as_mut().ok_or_else(|| Failure(format!("no API server runs at {name}")))
     }
+}
+
+/// What becomes of a machine's data.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Storage {
+    Shared,
+    /// Each machine has a [`Disk`].
+    Own,
 }
 
 /// What one member says of itself.
@@ -83,11 +103,17 @@ pub struct Cluster {
     nodes: Option<Nodes>,
     /// Namespaces of loads so far: each gets the next number.
     load_count: usize,
+    storage: Storage,
 }
 
 impl Cluster {
     /// Machines, certificates and the transcript; starts nothing.
-    pub fn create(folder: &Path, kubernetes: &Path, programs: &Programs) -> Outcome<Cluster> {
+    pub fn create(
+        folder: &Path,
+        kubernetes: &Path,
+        programs: &Programs,
+        storage: Storage,
+    ) -> Outcome<Cluster> {
         let mut cluster = Cluster {
             transcript: Transcript::create(&folder.join("transcript.txt"))?,
             masters: Vec::new(),
@@ -100,6 +126,7 @@ impl Cluster {
             kubernetes: kubernetes.to_owned(),
             nodes: None,
             load_count: 0,
+            storage,
         };
         for number in 1..=MASTER_COUNT {
             cluster.add_machine(number)?;
@@ -118,8 +145,15 @@ impl Cluster {
         let folder = self.folder.join(&name);
         fs::create_dir_all(folder.join("logs")).during(folder.display())?;
         let pki = Pki::create(&folder.join("pki"), &self.authorities, &host)?;
-        let etcd = Etcd::new(&self.programs, &pki, &host, &folder)?;
-        self.masters.push(Master { host, etcd, folder, pki, plane: None });
+        let mut etcd = Etcd::new(&self.programs, &pki, &host, &folder)?;
+        let disk = match self.storage {
+            Storage::Shared => None,
+            Storage::Own => Some(Disk::create(&folder.join("disk"))?),
+        };
+        if let Some(disk) = &disk {
+            etcd.data_dir = disk.folder.join("etcd");
+        }
+        self.masters.push(Master { host, disk, etcd, folder, pki, plane: None });
         Ok(())
     }
 
@@ -275,6 +309,10 @@ impl Cluster {
         })
     }
 
+    pub fn programs_of_kubernetes(&self) -> &Path {
+        &self.kubernetes
+    }
+
     pub fn name(&self, index: usize) -> &str {
         &self.masters[index].host.name
     }
@@ -286,6 +324,10 @@ impl Cluster {
     /// The others, in order.
     pub fn others(&self, index: usize) -> Vec<usize> {
         self.all().into_iter().filter(|other| *other != index).collect()
+    }
+
+    pub fn other_hosts(&self, index: usize) -> Vec<Host> {
+        self.others(index).into_iter().map(|other| self.masters[other].host.clone()).collect()
     }
 
     /// Runs kubectl against one master's API server, without a word in the transcript.

@@ -17,7 +17,16 @@ const WRITES: usize = 5;
 pub enum Fault {
     Kill,
     Pause,
+    /// SIGTERM, as when a machine is shut down.
+    Stop,
+    /// Neither hears nor is heard.
     Cut,
+    /// Is heard, but hears nobody.
+    Deafen,
+    /// Hears, but is not heard.
+    Mute,
+    /// Its disk hangs. Needs [`crate::ha::disk::Disk`].
+    Stall,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -31,25 +40,48 @@ impl Fault {
         match self {
             Fault::Kill => "kill -9 of",
             Fault::Pause => "SIGSTOP of",
+            Fault::Stop => "SIGTERM of",
             Fault::Cut => "network cut of",
+            Fault::Deafen => "network cut towards",
+            Fault::Mute => "network cut from",
+            Fault::Stall => "disk hangs at",
+        }
+    }
+
+    /// Whether the member lives on but takes no part, so that its API server must say so.
+    fn isolates(self) -> bool {
+        match self {
+            Fault::Cut | Fault::Deafen | Fault::Mute => true,
+            Fault::Kill | Fault::Pause | Fault::Stop | Fault::Stall => false,
         }
     }
 
     fn begin(self, cluster: &mut Cluster, victim: usize) -> Outcome {
-        let master = &mut cluster.masters[victim];
+        let others = cluster.other_hosts(victim);
+        let Cluster { masters, network, .. } = cluster;
+        let master = &mut masters[victim];
         match self {
             Fault::Kill => master.etcd.kill(),
             Fault::Pause => master.etcd.process()?.signal(Signal::STOP),
-            Fault::Cut => cluster.network.cut(&master.host),
+            Fault::Stop => master.etcd.stop().map(drop),
+            Fault::Cut => network.cut(&master.host),
+            Fault::Deafen => others.iter().try_for_each(|other| network.silence(other, &master.host)),
+            Fault::Mute => others.iter().try_for_each(|other| network.silence(&master.host, other)),
+            Fault::Stall => master.disk()?.freeze(),
         }
     }
 
     fn end(self, cluster: &mut Cluster, victim: usize) -> Outcome {
-        let master = &mut cluster.masters[victim];
+        let others = cluster.other_hosts(victim);
+        let Cluster { masters, network, .. } = cluster;
+        let master = &mut masters[victim];
         match self {
-            Fault::Kill => master.etcd.spawn(),
+            Fault::Kill | Fault::Stop => master.etcd.start(),
             Fault::Pause => master.etcd.process()?.signal(Signal::CONT),
-            Fault::Cut => cluster.network.heal(&master.host),
+            Fault::Cut => network.heal(&master.host),
+            Fault::Deafen => others.iter().try_for_each(|other| network.end_silence(other, &master.host)),
+            Fault::Mute => others.iter().try_for_each(|other| network.end_silence(&master.host, other)),
+            Fault::Stall => master.disk()?.thaw(),
         }
     }
 }
@@ -141,14 +173,11 @@ pub fn one(cluster: &mut Cluster, plan: &Plan, fault: Fault, victim: usize, role
     let since = Instant::now();
     fault.begin(cluster, victim)?;
     cluster.wait_writes(&load, &others)?;
-    if fault == Fault::Cut {
+    if fault.isolates() {
         cut_off(cluster, victim, &others)?;
     }
     cluster.hold(plan.hold.saturating_sub(since.elapsed()))?;
     fault.end(cluster, victim)?;
-    if fault == Fault::Kill {
-        cluster.masters[victim].etcd.wait_ready()?;
-    }
     let all = cluster.all();
     cluster.wait_writes(&load, &all)?;
 

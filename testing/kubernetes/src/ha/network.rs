@@ -24,6 +24,9 @@ pub const INSIDE: &str = "--in-own-namespaces";
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 const BRIDGE: &str = "etcd0";
 
+/// Address of no network card.
+const NOBODY: &str = "02:00:00:00:00:fe";
+
 /// Our own address, outside the network of the machines.
 const CONSOLE: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
 
@@ -103,6 +106,16 @@ impl Network {
     pub fn heal(&self, host: &Host) -> Outcome {
         ip(&format!("link set {} master {BRIDGE}", port(&host.name)))
     }
+
+    /// What `from` sends to `to` is lost from now on, and nobody is told: it goes to a machine that there is not.
+    pub fn silence(&self, from: &Host, to: &Host) -> Outcome {
+        let Host { name, .. } = from;
+        ip(&format!("-n {name} neigh replace {} lladdr {NOBODY} dev eth0 nud permanent", to.address))
+    }
+
+    pub fn end_silence(&self, from: &Host, to: &Host) -> Outcome {
+        ip(&format!("-n {} neigh del {} dev eth0", from.name, to.address))
+    }
 }
 
 impl Drop for Network {
@@ -128,7 +141,8 @@ fn ip(arguments: &str) -> Outcome {
     must("ip", &arguments.split(' ').collect::<Vec<_>>())
 }
 
-fn must(program: &str, arguments: &[&str]) -> Outcome {
+/// Runs a program that must succeed.
+pub fn must(program: &str, arguments: &[&str]) -> Outcome {
     let ran = run(Command::new(Path::new(program)).args(arguments), None, COMMAND_LIMIT)?;
     if !ran.success {
         return fail(format!("{program} {}: {}", arguments.join(" "), ran.stderr.trim()));

@@ -41,6 +41,33 @@ pub fn restart(cluster: &mut Cluster, plan: &Plan) -> Outcome {
     settled::check(cluster, &written, plan.rounds)
 }
 
+/// Go's program takes over each data directory in place, and gives it back: members of both kinds are one
+/// cluster, in every mixture. On Go's own run this is two rolling restarts.
+pub fn exchange(cluster: &mut Cluster, plan: &Plan) -> Outcome {
+    cluster
+        .transcript
+        .step("Each member in turn is taken over by Go's etcd, then each by the one before, in place");
+    let all = cluster.all();
+    let own = cluster.masters[0].etcd.programs.etcd.clone();
+    let go = cluster.masters[0].etcd.programs.reference_etcd.clone();
+    let load = cluster.start_load(&all)?;
+    let since = Instant::now();
+    for (program, whose) in [(go, "Go's"), (own, "the one before")] {
+        for index in &all {
+            let etcd = &mut cluster.masters[*index].etcd;
+            etcd.stop()?;
+            etcd.programs.etcd.clone_from(&program);
+            etcd.start()?;
+            cluster.wait_writes(&load, &all)?;
+            let name = cluster.name(*index).to_owned();
+            cluster.transcript.output(&format!("{name} runs {whose}"));
+            settled::members_agree(cluster)?;
+        }
+    }
+    let written = cluster.end_load(load, "rolling change to Go's etcd and back", since, &all)?;
+    settled::check(cluster, &written, plan.rounds)
+}
+
 /// `recently` says whether a leader may have sent one already.
 pub fn behind_a_snapshot(cluster: &mut Cluster, plan: &Plan, recently: Recently) -> Outcome {
     cluster.transcript.step("A follower is cut off for so long that it needs a snapshot");
