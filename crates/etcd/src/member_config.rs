@@ -82,7 +82,6 @@ pub fn build(settings: &Settings, data: MemberData) -> Result<Config, String> {
             .flatten(),
         fast_lease_keep_alive: gate("FastLeaseKeepAlive"),
         lease_checkpoint: gate("LeaseCheckpoint"),
-        lease_checkpoint_persist: gate("LeaseCheckpointPersist"),
         downgrade_check_interval: settings.downgrade_check_time.to_std(),
         force_new_cluster: settings.force_new_cluster,
         ..defaults

@@ -186,10 +186,11 @@ fn gate_refusal(gate: &str) -> Option<&'static str> {
     match gate {
         // Built.
         "InitialCorruptCheck" | "CompactHashCheck" | "FastLeaseKeepAlive" => None,
-        "LeaseCheckpoint" | "LeaseCheckpointPersist" => None,
-        // These choose between inner workings of etcd that no client can tell apart, or they concern
-        // other members, which a cluster of one does not have. The bulk switches act through the rest.
-        "TxnModeWriteWithSharedBuffer" | "SetMemberLocalAddr" => None,
+        "LeaseCheckpoint" | "SetMemberLocalAddr" => None,
+        // Checkpoints are always kept, as etcd does whatever this gate says once the cluster's version is 3.6.
+        "LeaseCheckpointPersist" => None,
+        // An inner working of etcd that no client can tell apart. The bulk switches act through the rest.
+        "TxnModeWriteWithSharedBuffer" => None,
         "AllAlpha" | "AllBeta" => None,
         "PriorityRequest" => Some("request priorities are not built yet"),
         "StopGRPCServiceOnDefrag" => Some("the health service is not tied to defragmentation yet"),

@@ -59,8 +59,6 @@ pub struct Config {
     pub fast_lease_keep_alive: bool,
     /// Whether the leader replicates how much time long leases have left.
     pub lease_checkpoint: bool,
-    /// Whether that is kept in the file also while the cluster's version is below 3.6.
-    pub lease_checkpoint_persist: bool,
     /// How often the leader looks whether a downgrade is complete.
     pub downgrade_check_interval: Duration,
     /// Makes a cluster of this member alone out of what is in its directory.
@@ -125,7 +123,6 @@ impl Config {
             compact_hash_check_interval: None,
             fast_lease_keep_alive: true,
             lease_checkpoint: false,
-            lease_checkpoint_persist: false,
             downgrade_check_interval: Duration::from_secs(5),
             force_new_cluster: false,
         }
