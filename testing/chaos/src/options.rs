@@ -124,12 +124,8 @@ impl Options {
                 count => vec![count.to_string()],
             };
         }
-        let kinds = Kinds {
-            etcds: &etcds,
-            go: go.as_deref(),
-            go_3_6: go_3_6.as_deref(),
-            ours: ours.as_deref(),
-        };
+        let kinds =
+            Kinds { etcds: &etcds, go: go.as_deref(), go_3_6: go_3_6.as_deref(), ours: ours.as_deref() };
         if let Some(roll) = roll {
             options.roll = roll.split(',').map(|kind| kinds.kind(kind)).collect::<Outcome<_>>()?;
         }
