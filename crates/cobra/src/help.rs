@@ -27,6 +27,21 @@ pub fn help(path: &[&'static Command]) -> String {
 
 /// What follows an error in flags or arguments.
 pub fn usage(path: &[&'static Command]) -> String {
+    usage_with(path, HelpFlag::Shown)
+}
+
+/// As [`usage`], for an unknown topic. Compat: cobra has not given the root its flag `--help` by then.
+pub fn topic_usage(path: &[&'static Command]) -> String {
+    usage_with(path, HelpFlag::Absent)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HelpFlag {
+    Shown,
+    Absent,
+}
+
+fn usage_with(path: &[&'static Command], help_flag: HelpFlag) -> String {
     let command = path[path.len() - 1];
     let mut out = String::from("Usage:");
     if command.run.is_some() {
@@ -41,7 +56,7 @@ pub fn usage(path: &[&'static Command]) -> String {
     if !command.subcommands.is_empty() {
         push_subcommands(&mut out, command, path[0].manner.groups);
     }
-    push_flags(&mut out, path);
+    push_flags(&mut out, path, help_flag);
     if !command.subcommands.is_empty() {
         out += &format!("\n\nUse \"{} [command] --help\" for more information about a command.", name(path));
     }
@@ -74,7 +89,7 @@ fn push_subcommands(out: &mut String, command: &Command, groups: &[&'static str]
     }
 }
 
-fn push_flags(out: &mut String, path: &[&'static Command]) {
+fn push_flags(out: &mut String, path: &[&'static Command], help_flag: HelpFlag) {
     let (command, above) = path.split_last().expect("a path has at least the root");
     let above = match (path[0].manner.root_flags, above) {
         (RootFlags::Hidden, []) => return,
@@ -83,7 +98,8 @@ fn push_flags(out: &mut String, path: &[&'static Command]) {
     };
     let flags = flags_of(path);
     let own = flags.own().filter(|flag| flag.name != "help");
-    *out += &format!("\n\nFlags:\n{}", usages(own, Some(command.name)).trim_end());
+    let help_on = (help_flag == HelpFlag::Shown).then_some(command.name);
+    *out += &format!("\n\nFlags:\n{}", usages(own, help_on).trim_end());
     let mut inherited = above.iter().flat_map(|command| command.persistent_flags).peekable();
     if inherited.peek().is_some() {
         *out += &format!("\n\nGlobal Flags:\n{}", usages(inherited, None).trim_end());

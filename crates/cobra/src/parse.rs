@@ -270,7 +270,7 @@ fn help_on(root: &'static Command, topics: &[Vec<u8>]) -> Result<Parsed, Failure
     let (path, rest) = find(vec![root], topics.to_vec());
     if path.len() == 1 && !rest.is_empty() {
         let topics: Vec<_> = topics.iter().map(|topic| go_backquoted(topic)).collect();
-        return Err(Failure::Topic { topics: topics.join(" "), usage: help::usage(&path) });
+        return Err(Failure::Topic { topics: topics.join(" "), usage: help::topic_usage(&path) });
     }
     Ok(Parsed::Help { path })
 }
