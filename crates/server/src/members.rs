@@ -207,17 +207,19 @@ impl Server {
         if !self.is_leader() {
             return Err(Error::NotLeader);
         }
-        match self.cluster().member(id) {
-            None => return Err(Error::MemberNotFound),
-            Some(member) if !member.is_learner => return Err(Error::MemberNotLearner),
-            Some(_) => {}
-        }
+        let cluster = self.cluster();
+        let member = cluster.member(id).ok_or(Error::MemberNotFound)?;
         let (reply, matched) = oneshot::channel();
         self.shared.to_raft.send(RaftInput::AskMatched { id, reply }).map_err(|_| Error::Stopped)?;
         // Without progress of it this member leads no longer, or has not yet applied that it joined.
         let matched = matched.await.map_err(|_| Error::Stopped)?.ok_or(Error::LearnerNotReady)?;
         let has_caught_up = matched.follower as f64 >= matched.leader as f64 * READY_SHARE;
-        if has_caught_up { Ok(()) } else { Err(Error::LearnerNotReady) }
+        // Compat: in this order, so that a voter who never came is told to be out of sync.
+        match (has_caught_up, member.is_learner) {
+            (false, _) => Err(Error::LearnerNotReady),
+            (true, false) => Err(Error::MemberNotLearner),
+            (true, true) => Ok(()),
+        }
     }
 
     async fn configure(&self, change: ConfChange) -> Result<Vec<Member>, Error> {
