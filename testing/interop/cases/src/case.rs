@@ -8,10 +8,13 @@
 //! ! capture LEASE          the id in its output is $LEASE from here on
 //! ! mask numbers           all digits are alike; `! mask layout`: runs of blanks and rules too
 //! ! mask order             lines and elements of lists may come in any order
+//! ! mask sizes             sizes of files are alike
 //! ! until 4                ends it with a signal once it printed so many lines
 //! ! retry some text        runs it again while it says so on stderr
 //! ! skip                   runs it, for its effect only
 //! ! code                   compares the exit code only
+//! ! fails                  compares only that it fails: etcd's panics, or in its own words
+//! ! tools                  compares tools only: our servers do not have it yet
 //! @ start 3                what a suite does itself
 //! ```
 
@@ -26,10 +29,13 @@ pub struct Case {
     pub mask_numbers: bool,
     pub mask_layout: bool,
     pub mask_order: bool,
+    pub mask_sizes: bool,
     pub until: Option<usize>,
     pub retry: Option<String>,
     pub compared: bool,
     pub code_only: bool,
+    pub fails: bool,
+    pub tools_only: bool,
 }
 
 #[derive(Debug)]
@@ -77,11 +83,14 @@ fn apply(case: &mut Case, directive: &str) -> Option<()> {
         ("capture", name) => case.capture = Some(name.into()),
         ("mask", "numbers") => case.mask_numbers = true,
         ("mask", "layout") => (case.mask_numbers, case.mask_layout) = (true, true),
+        ("mask", "sizes") => case.mask_sizes = true,
         ("mask", "order") => case.mask_order = true,
         ("until", count) => case.until = Some(count.parse().ok()?),
         ("retry", text) if !text.is_empty() => case.retry = Some(text.into()),
         ("skip", "") => case.compared = false,
         ("code", "") => case.code_only = true,
+        ("tools", "") => case.tools_only = true,
+        ("fails", "") => case.fails = true,
         _ => return None,
     }
     Some(())

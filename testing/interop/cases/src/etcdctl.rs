@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 
-use crate::case::Step;
+use crate::case::{Case, Step};
 use crate::cluster::Cluster;
 use crate::member::Ports;
 use crate::run::Runner;
@@ -44,12 +44,12 @@ fn compare_all(options: &Options, steps: &[Step], size: usize, spare: usize) -> 
     };
     let expected = pass("etcd's etcdctl at etcd", theirs, theirs)?;
     let mut total = Tally::default();
-    for (title, tool, servers) in
-        [("our etcdctl at etcd", ours, theirs), ("etcd's etcdctl at our etcd", theirs, ours)]
-    {
-        let actual = pass(title, tool, servers)?;
-        total += compare("etcdctl", &invocations(steps), options.only.as_deref(), &expected, &actual);
-    }
+    let actual = pass("our etcdctl at etcd", ours, theirs)?;
+    let invocations = invocations(steps);
+    total += compare("etcdctl", &invocations, |case| options.is_chosen(case), &expected, &actual);
+    let actual = pass("etcd's etcdctl at our etcd", theirs, ours)?;
+    let is_chosen = |case: &Case| options.is_chosen(case) && !case.tools_only;
+    total += compare("etcdctl", &invocations, is_chosen, &expected, &actual);
     Ok(total)
 }
 

@@ -48,12 +48,16 @@ impl Programs {
 
 pub struct Options {
     pub theirs: Programs,
-    /// etcd of the release before.
-    pub etcd_3_6: PathBuf,
     pub ours: Programs,
     /// A text that the invocations to compare contain.
     pub only: Option<String>,
     suites: Vec<String>,
+}
+
+impl Options {
+    fn is_chosen(&self, case: &case::Case) -> bool {
+        self.only.as_ref().is_none_or(|only| case.words.join(" ").contains(only.as_str()))
+    }
 }
 
 type Suite = (&'static str, fn(&Options) -> Result<Tally, String>);
@@ -104,7 +108,6 @@ fn options() -> Result<Options, String> {
     let peers = peers.ok_or("--peers is needed")?;
     Ok(Options {
         theirs: Programs::within(&peers.join("etcd-3.7")),
-        etcd_3_6: peers.join("etcd-3.6").join("etcd"),
         ours: Programs::within(&ours.ok_or("--ours is needed")?),
         only,
         suites,

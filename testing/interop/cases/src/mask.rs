@@ -23,9 +23,26 @@ pub fn durations(text: &str) -> String {
     out + rest
 }
 
-/// All numbers alike.
+/// All numbers alike, whatever their sign.
 pub fn numbers(text: &str) -> String {
-    runs(text, |c| c.is_ascii_digit(), '#')
+    runs(text, |c| c.is_ascii_digit(), '#').replace("-#", "#")
+}
+
+/// Sizes of files: numbers in front of a unit, or behind a word for them.
+pub fn sizes(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, from) = rest.split_at(start);
+        let end = from.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(from.len());
+        let (number, behind) = from.split_at(end);
+        let is_size = [" B", " kB", " MB"].iter().any(|unit| behind.starts_with(unit))
+            || ["\"totalSize\":", "\"Size\" : "].iter().any(|word| before.ends_with(word));
+        out += before;
+        out += if is_size { "<size>" } else { number };
+        rest = behind;
+    }
+    out + rest
 }
 
 /// Runs of blanks and of rules alike.
@@ -87,7 +104,11 @@ mod tests {
         assert_eq!(durations("took = 6.67ms\n"), "took = <took>\n");
         assert_eq!(durations("{\"took\":\"4.9µs\"}"), "{\"took\":\"<took>\"}");
         assert_eq!(durations("TOOK    │ it took long"), "TOOK    │ it took long");
-        assert_eq!(numbers("a12b3"), "a#b#");
+        assert_eq!(numbers("a12b-3"), "a#b#");
+        assert_eq!(
+            sizes("3, 4.2 MB, {\"totalKey\":3,\"totalSize\":4}"),
+            "3, <size> MB, {\"totalKey\":3,\"totalSize\":<size>}"
+        );
         assert_eq!(order("b, a\nc\n"), order("c\na, b\n"));
         assert_eq!(id("Member  90da20b7532c30e in", "90da20b7532c30e", "M"), "Member <M> in");
         assert_eq!(id("from 1 to 90da20b7532c30e", "90da20b7532c30e", "M"), "from 1 to <M>");

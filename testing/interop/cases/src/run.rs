@@ -14,6 +14,9 @@ use crate::transcript::Transcript;
 /// An invocation that takes longer hangs.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
+/// For all exit codes of a case that is to fail.
+const FAILED: i32 = 1;
+
 /// How long an invocation is repeated for a passing reason.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -73,8 +76,9 @@ impl Runner {
             })?;
             self.captured.insert(name.clone(), id);
         }
-        if case.code_only {
-            return Ok(Transcript { stdout: String::new(), stderr: String::new(), code: raw.code });
+        if case.code_only || case.fails {
+            let code = if case.fails && raw.code != Some(0) { Some(FAILED) } else { raw.code };
+            return Ok(Transcript { stdout: String::new(), stderr: String::new(), code });
         }
         let stdout = self.mask(case, &text(&raw.stdout));
         let stderr = self.mask(case, &(self.logs)(&text(&raw.stderr)));
@@ -127,6 +131,9 @@ impl Runner {
             text = mask::id(&text, id, name);
         }
         text = mask::durations(&text);
+        if case.mask_sizes {
+            text = mask::sizes(&text);
+        }
         if case.mask_numbers {
             text = mask::numbers(&text);
         }

@@ -22,7 +22,7 @@ pub fn run(options: &Options) -> Result<Tally, String> {
         let fixture = Fixture::make(servers, &options.theirs, ports[0])?;
         let expected = pass(&format!("etcd's etcdutl on {origin}"), &options.theirs, &fixture, &steps)?;
         let actual = pass(&format!("our etcdutl on {origin}"), &options.ours, &fixture, &steps)?;
-        total += compare("etcdutl", &invocations(&steps), options.only.as_deref(), &expected, &actual);
+        total += compare("etcdutl", &invocations(&steps), |case| options.is_chosen(case), &expected, &actual);
         if options.only.is_none() {
             starts::check(options, origin, &fixture, &ports)?;
         }
@@ -54,9 +54,21 @@ fn act(work: &Path, words: &[String]) -> Result<(), String> {
     }
 }
 
-/// Of a log line, what is not of its time and place: level, message and fields.
+/// What etcd tells of its inner workings, of which ours are others.
+const NOT_COMPARED: [&str; 3] =
+    ["info: Opening db file ", "info: Opening bbolt db ", "info: resolved URL Host "];
+
+/// Of log lines, what is not of their time and place: level, message and fields. Go's stack traces go.
 fn logs(text: &str) -> String {
-    text.split_inclusive('\n').map(log_line).collect()
+    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let is_frame: Vec<bool> = lines.iter().map(|line| line.starts_with('\t')).collect();
+    let mut n = 0;
+    lines.retain(|_| {
+        n += 1;
+        !is_frame[n - 1] && !is_frame.get(n).is_some_and(|next| *next)
+    });
+    let lines = lines.into_iter().map(log_line);
+    lines.filter(|line| !NOT_COMPARED.iter().any(|known| line.starts_with(known))).collect()
 }
 
 /// Fields of the line are apart by tabs: time, level, perhaps a logger, caller, message, fields.
@@ -79,6 +91,8 @@ mod tests {
             "2026-01-02T03:04:05Z\tinfo\tnetutl\tsnapshot/v3_snapshot.go:1\tadded member\t{\"a\": 1}\n";
         let ours = "2026-01-02T03:04:06Z\tinfo\trestore/mod.rs\tadded member\t{\"a\": 1}\nError: x\n";
         assert_eq!(logs(theirs), "info: added member {\"a\": 1}\n");
+        let traced = format!("{theirs}main.main\n\tetcdutl/main.go:23\n{theirs}");
+        assert_eq!(logs(&traced), logs(theirs).repeat(2));
         assert_eq!(logs(ours), "info: added member {\"a\": 1}\nError: x\n");
     }
 }

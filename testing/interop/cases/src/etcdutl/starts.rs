@@ -42,8 +42,8 @@ pub fn check(options: &Options, origin: &str, fixture: &Fixture, ports: &[Ports]
     for (title, words, tool, etcd) in [
         ("defragmented by ours, at etcd", &["defrag"][..], ours, &theirs.etcd),
         ("defragmented by etcd's, at ours", &["defrag"], theirs, &ours.etcd),
-        ("moved to 3.6 by ours, at etcd 3.6", &["migrate", "--target-version=3.6"], ours, &options.etcd_3_6),
-        ("moved to 3.6 by etcd's, at ours", &["migrate", "--target-version=3.6"], theirs, &ours.etcd),
+        ("moved to 3.5 by ours, at etcd", &["migrate", "--target-version=3.5"], ours, &theirs.etcd),
+        ("moved to 3.5 by etcd's, at ours", &["migrate", "--target-version=3.5"], theirs, &ours.etcd),
     ] {
         starts_after(options, words, tool, etcd, fixture, ports[0])
             .map_err(|error| format!("{origin}, {title}: {error}"))?;
