@@ -17,10 +17,11 @@ impl Gaps {
     pub fn of(records: &[Record]) -> Gaps {
         let mut writes: Vec<Micros> = records.iter().filter_map(acknowledged_write).collect();
         writes.sort_unstable();
+        let enough = records.iter().find_map(enough).unwrap_or(Micros::MAX);
         let faults: Vec<&FaultRecord> = records.iter().filter_map(fault).collect();
         let mut gaps = Gaps::default();
         for (index, fault) in faults.iter().enumerate() {
-            let next = faults.get(index + 1).map_or(Micros::MAX, |next| next.from);
+            let next = faults.get(index + 1).map_or(enough, |next| next.from);
             let end = next.min(fault.healed.saturating_add(AFTERMATH));
             gaps.0.entry(fault.kind.clone()).or_default().push(longest(&writes, fault.from, end));
         }
@@ -64,6 +65,14 @@ fn acknowledged_write(record: &Record) -> Option<Micros> {
         Record::Operation(operation) if operation.call.may_write() => {
             operation.answered().map(|_| operation.finished)
         }
+        _ => None,
+    }
+}
+
+/// From here on the silence is the clients' own.
+fn enough(record: &Record) -> Option<Micros> {
+    match record {
+        Record::Enough(enough) => Some(enough.at),
         _ => None,
     }
 }

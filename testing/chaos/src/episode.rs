@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, Program, Setup};
 use crate::convergence;
 use crate::failure::{During, Outcome, fail};
 use crate::fault::Player;
-use crate::history::{FaultRecord, Record, Recorder, RunRecord};
+use crate::history::{EnoughRecord, FaultRecord, Record, Recorder, RunRecord};
 use crate::liar::{Liar, Lie};
 use crate::load::{ANCHOR, Client};
 use crate::maintenance;
@@ -174,6 +174,7 @@ impl Run {
                 return Ok(State::Lost);
             }
         }
+        tokio::time::sleep(rolling::QUIET).await;
         Ok(State::Serving)
     }
 
@@ -227,7 +228,7 @@ impl Run {
     }
 
     async fn end(mut self) -> Outcome {
-        self.enough.send_replace(true);
+        self.tell_enough();
         join(&mut self.work, "clients").await?;
         let Some(revision) = convergence::settle(&self.cluster, self.next_client).await? else {
             return Ok(());
@@ -242,9 +243,15 @@ impl Run {
         Ok(())
     }
 
+    fn tell_enough(&self) {
+        let at = self.cluster.recorder.now();
+        self.cluster.recorder.note(Record::Enough(EnoughRecord { at }));
+        self.enough.send_replace(true);
+    }
+
     /// What was seen so far can still be judged.
     async fn give_up(mut self) -> Outcome {
-        self.enough.send_replace(true);
+        self.tell_enough();
         join(&mut self.work, "clients").await
     }
 }

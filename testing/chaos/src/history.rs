@@ -21,6 +21,8 @@ pub enum Record {
     Watch(WatchRecord),
     Hash(HashRecord),
     Fault(FaultRecord),
+    /// The clients were told to stop.
+    Enough(EnoughRecord),
     /// Something that is wrong by itself, seen while the cluster ran.
     Seen(SeenRecord),
 }
@@ -31,6 +33,11 @@ pub struct RunRecord {
     pub members: Vec<String>,
     /// The words that set it up, for people.
     pub setting: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnoughRecord {
+    pub at: Micros,
 }
 
 /// What a watcher was told.

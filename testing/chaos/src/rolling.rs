@@ -19,7 +19,7 @@ const VERSION_LIMIT: Duration = Duration::from_secs(90);
 const CALL_LIMIT: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Load on each mixture of programs.
-const QUIET: Duration = Duration::from_millis(1_500);
+pub const QUIET: Duration = Duration::from_millis(1_500);
 
 /// Every member changes to each of the programs in turn. Who begins is another one each time, so that the
 /// leader is now among the first and now among the last.
