@@ -132,6 +132,15 @@ fn describe_cluster(cluster: &mut Cluster, index: usize) -> Outcome {
     ] {
         kubeadm(cluster, index, &words)?;
     }
+    // A whole `kubeadm init` does this with its own super user: who has an admin.conf is in this group.
+    let group = "kubeadm:cluster-admins";
+    let rights = json!({
+        "metadata": {"name": group},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}],
+    });
+    let mut client = cluster.masters[0].plane()?.admin();
+    client.post("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &rights)?.must("bind a role")?;
     let others: Vec<(String, String)> = (cluster.others(index).into_iter())
         .map(|other| (cluster.name(other).to_owned(), cluster.masters[other].etcd.client_url()))
         .collect();
