@@ -128,6 +128,9 @@ impl Options {
             Kinds { etcds: &etcds, go: go.as_deref(), go_3_6: go_3_6.as_deref(), ours: ours.as_deref() };
         if let Some(roll) = roll {
             options.roll = roll.split(',').map(|kind| kinds.kind(kind)).collect::<Outcome<_>>()?;
+            if options.roll.len() < 2 {
+                return fail(format!("--roll {roll}: nothing changes; two kinds at least"));
+            }
         }
         options.clusters = members
             .iter()
@@ -315,7 +318,7 @@ mod tests {
         let names: Vec<&str> = rolling.roll.iter().map(|program| program.name.as_str()).collect();
         assert_eq!(names, ["go-3.6", "ours", "go-3.6"]);
         assert_eq!(rolling.episodes().len(), 2);
-        for wrong in ["--roll go,ours", "--roll ours,go-3.7", "--members ours,ours,ours"] {
+        for wrong in ["--roll ours", "--roll go,ours", "--roll ours,go-3.7", "--members ours,ours,ours"] {
             assert!(parse(&format!("{text} {wrong}")).is_err(), "{wrong}");
         }
     }
