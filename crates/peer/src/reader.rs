@@ -149,16 +149,19 @@ async fn read_frames(
             shared.note_active(peer);
         }
         decoder.feed(bytes);
-        loop {
+        let decoded = loop {
             match decoder.next() {
-                Ok(None) => break,
+                Ok(None) => break Ok(()),
                 Ok(Some(Frame::Heartbeat)) => {}
                 Ok(Some(Frame::Message(message))) => deliver(shared, peer.id, *message),
-                Err(error) => {
-                    shared.metrics.received_failures.with_label_values(&[&peer.id.to_string()]).inc();
-                    return Ended::Refused(error.to_string());
-                }
+                Err(error) => break Err(error),
             }
+        };
+        // All that came together, in one go.
+        shared.server().step_received();
+        if let Err(error) = decoded {
+            shared.metrics.received_failures.with_label_values(&[&peer.id.to_string()]).inc();
+            return Ended::Refused(error.to_string());
         }
     }
 }

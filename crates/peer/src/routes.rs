@@ -120,7 +120,9 @@ async fn take_message(shared: &Arc<Shared>, from: MemberId, body: Incoming) -> R
             return error(StatusCode::BAD_REQUEST, "error unmarshalling raft message");
         }
     };
-    match reader::take(shared.server(), from, message) {
+    let taken = reader::take(shared.server(), from, message);
+    shared.server().step_received();
+    match taken {
         Ok(()) => status(StatusCode::NO_CONTENT),
         Err(why) => {
             tracing::warn!(remote_peer_id = label, error = %why, "failed to process Raft message");

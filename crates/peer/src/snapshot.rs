@@ -298,7 +298,9 @@ async fn receive_whole(shared: &Arc<Shared>, from: MemberId, body: Incoming) -> 
     })?;
     shared.metrics.received_bytes.with_label_values(&[&from.to_string()]).inc_by(bytes as f64);
     tracing::info!(remote_snapshot_sender_id = %from, incoming_snapshot_index = index, bytes, "received and saved database snapshot");
-    shared.server().receive(message).map_err(|error| unprocessed(error.to_string()))
+    let taken = shared.server().receive(message);
+    shared.server().step_received();
+    taken.map_err(|error| unprocessed(error.to_string()))
 }
 
 /// A body in the sizes that are wanted.

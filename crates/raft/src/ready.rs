@@ -73,6 +73,13 @@ pub(crate) struct StableAt {
 }
 
 impl Persist {
+    /// Whether nothing but the commit index moved, and nothing waits for this write. Once all writes before it
+    /// are durable it may count as such at once, and go into the log with the next.
+    pub fn only_commits(&self) -> bool {
+        let Synced { messages, ack } = &self.synced;
+        !self.must_sync && messages.is_empty() && ack.to_self.is_empty()
+    }
+
     /// Hands out the promises. Call it only when this write and all before it are durable; there is no
     /// other way to reach them.
     pub fn synced(self) -> Synced {

@@ -4,6 +4,7 @@
 //! numbers. Nothing here blocks the caller's thread except where a method says so.
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use apply::{
@@ -129,10 +130,13 @@ impl Server {
     pub async fn linearizable_view(&self) -> Result<Arc<View>, Error> {
         let started = Instant::now();
         let (waiter, answered) = oneshot::channel();
-        if self.shared.reads.push(waiter) && self.shared.to_raft.try_send(RaftInput::ReadsWait).is_err() {
-            // Reads that came in behind this one rely on its wake-up: left in the queue, they and all later
-            // ones would wait for a round that nobody starts.
-            reads::answer(self.shared.reads.take(), &Err(self.refusal()));
+        if self.shared.reads.push(waiter) {
+            if self.shared.to_raft.put(RaftInput::ReadsWait).is_err() {
+                // Reads that came in behind this one rely on its wake-up: left in the queue, they and all
+                // later ones would wait for a round that nobody starts.
+                reads::answer(self.shared.reads.take(), &Err(Error::Stopped));
+            }
+            self.shared.to_raft.turn_here();
         }
         let result = match timeout(self.shared.config.request_timeout(), answered).await {
             Err(_) => Err(Error::Timeout),
@@ -307,15 +311,25 @@ impl Server {
         let shared = &self.shared;
         let started = shared.clock.elapsed();
         let answered = shared.waiters.register(id);
-        if shared.to_raft.try_send(RaftInput::Propose { id, proposal }).is_err() {
+        if shared.to_raft.put(RaftInput::Propose { id, proposal }).is_err() {
             shared.waiters.forget(id);
-            return Err(self.refusal());
+            return Err(Error::Stopped);
         }
+        self.have_proposed();
         let mut pending = Pending::new(shared, id);
         match timeout(shared.config.request_timeout(), answered).await {
             Ok(Ok(result)) => pending.answered(result),
             Ok(Err(_)) => pending.answered(Err(Error::Stopped)),
             Err(_) => Err(self.timeout_error(started)),
+        }
+    }
+
+    /// Has raft take a proposal that was put into its queue. While the log is being written, proposals gather
+    /// there, as in etcd: the end of the write is the next turn of raft, and sees whatever came before it.
+    fn have_proposed(&self) {
+        fence(Ordering::SeqCst);
+        if !self.shared.raft.log_is_busy() {
+            self.shared.to_raft.turn_here();
         }
     }
 
@@ -345,14 +359,6 @@ impl Server {
             }
             Some(leader) if was_connected(leader) => Error::Timeout,
             Some(_) => Error::TimeoutConnectionLost,
-        }
-    }
-
-    /// Why a queue did not take a request.
-    fn refusal(&self) -> Error {
-        match *self.shared.stop.borrow() {
-            Some(_) => Error::Stopped,
-            None => Error::TooManyRequests,
         }
     }
 

@@ -19,6 +19,9 @@ use crate::shared::StopReason;
 /// Source: etcd `server/etcdserver/api/rafthttp/peer.go`, which has as many for proposals.
 const INBOX_MAX: usize = 4096;
 
+/// Inputs that whoever received the last of them gives to raft itself; more are left to raft's own thread.
+const STEPPED_HERE_MAX: usize = 8;
+
 /// Why a raft message was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiveError {
@@ -48,13 +51,23 @@ impl fmt::Display for ReceiveError {
 impl std::error::Error for ReceiveError {}
 
 impl Server {
-    /// Takes a raft message from another member. Never blocks.
+    /// Takes a raft message from another member, and has [`Server::step_received`] to follow the last of those that came
+    /// together. Never blocks.
     pub fn receive(&self, message: Message) -> Result<(), ReceiveError> {
         self.admits(&message)?;
         if self.shared.to_raft.len() >= INBOX_MAX {
             return Err(ReceiveError::Full);
         }
-        self.tell_raft(RaftInput::Step(Box::new(message)))
+        self.shared.to_raft.put(RaftInput::Step(Box::new(message))).map_err(|_| ReceiveError::Stopped)
+    }
+
+    /// Has raft take what was received: on this thread when it is little, for waking another costs more.
+    pub fn step_received(&self) {
+        match self.shared.to_raft.len() {
+            0 => {}
+            1..=STEPPED_HERE_MAX => self.shared.to_raft.turn_here(),
+            _ => self.shared.to_raft.wake(),
+        }
     }
 
     /// Whether a raft message may be taken at all.

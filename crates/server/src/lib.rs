@@ -21,6 +21,7 @@ mod corruption;
 mod error;
 mod handle;
 mod inbound;
+mod inlet;
 mod leadership;
 mod leases;
 mod log_writer;

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
-use raft::{ConfState, EntryId, Index, Persist, Snapshot, Term};
+use crossbeam_channel::Receiver;
+use raft::{ConfState, EntryId, HardState, Index, Persist, PersistAck, Snapshot, Term};
 use wal::{Preparation, SnapshotRecord, Wal};
 
-use crate::apply_loop::ApplyInput;
+use crate::apply_loop::{ApplyInput, ApplyLoop};
 use crate::backend::{Applied, snap_file};
-use crate::replicate::RaftInput;
+use crate::inlet::{Inlet, TakesTurns};
+use crate::replicate::{RaftInput, Replicator};
 use crate::shared::{Flow, Shared};
 
 /// Bytes of entries that one sync may cover: bounds how long the first of them waits.
@@ -26,6 +27,8 @@ const PREPARATION_PAUSE: Duration = Duration::from_millis(5);
 /// What the wal thread is told.
 pub enum LogInput {
     Persist(Persist),
+    /// The commit index at the end: nothing else is written any more.
+    Commit(HardState),
     /// The file holds everything up to here, durably: the log may forget what is older.
     Snapshot {
         index: u64,
@@ -40,8 +43,8 @@ pub struct LogWriter {
     wal: Wal,
     shared: Arc<Shared>,
     inputs: Receiver<LogInput>,
-    to_raft: Sender<RaftInput>,
-    to_apply: Sender<ApplyInput>,
+    to_raft: Inlet<Replicator>,
+    to_apply: Inlet<ApplyLoop>,
     /// Makes the next segment, while there is none.
     preparing: Option<JoinHandle<Result<Preparation, wal::Error>>>,
 }
@@ -81,31 +84,12 @@ fn prepare_at_once(mut preparation: Preparation) -> Result<Preparation, wal::Err
     Ok(preparation)
 }
 
-impl LogWriter {
-    pub fn new(
-        wal: Wal,
-        shared: Arc<Shared>,
-        inputs: Receiver<LogInput>,
-        to_raft: Sender<RaftInput>,
-        to_apply: Sender<ApplyInput>,
-    ) -> LogWriter {
-        LogWriter { wal, shared, inputs, to_raft, to_apply, preparing: None }
-    }
+impl TakesTurns for LogWriter {
+    type Input = LogInput;
 
-    /// Runs until told to stop. An error of the disk ends it and the member: what a failed sync left on
-    /// the disk cannot be known.
-    pub fn run(mut self) {
-        while let Ok(first) = self.inputs.recv() {
-            if self.turn(Some(first)) == Flow::Stop {
-                break;
-            }
-        }
-        self.end();
-    }
-
-    /// Writes what waits, `first` before all else. Does not wait.
-    pub fn turn(&mut self, first: Option<LogInput>) -> Flow {
-        let Some(first) = first.or_else(|| self.inputs.try_recv().ok()) else { return Flow::Continue };
+    /// An error of the disk ends it and the member: what a failed sync left on the disk cannot be known.
+    fn turn(&mut self) -> Flow {
+        let Ok(first) = self.inputs.try_recv() else { return Flow::Continue };
         let written = self.write_batch(first).and_then(|flow| {
             self.prepare_next_segment()?;
             Ok(flow)
@@ -116,6 +100,10 @@ impl LogWriter {
         })
     }
 
+    fn idle_for(&self) -> Option<Duration> {
+        None
+    }
+
     fn end(mut self) {
         if let Some(Ok(Ok(prepared))) = self.preparing.take().map(JoinHandle::join) {
             // One that was made in vain is removed.
@@ -124,6 +112,18 @@ impl LogWriter {
         if let Err(error) = self.wal.close() {
             tracing::warn!(%error, "failed to close the write-ahead log");
         }
+    }
+}
+
+impl LogWriter {
+    pub fn new(
+        wal: Wal,
+        shared: Arc<Shared>,
+        inputs: Receiver<LogInput>,
+        to_raft: Inlet<Replicator>,
+        to_apply: Inlet<ApplyLoop>,
+    ) -> LogWriter {
+        LogWriter { wal, shared, inputs, to_raft, to_apply, preparing: None }
     }
 
     /// Makes the next segment ready on a thread of its own, so that no write waits for it.
@@ -159,6 +159,7 @@ impl LogWriter {
                     bytes += persist.entries.iter().map(|entry| entry.payload_bytes()).sum::<u64>();
                     persists.push(persist);
                 }
+                LogInput::Commit(hard_state) => self.wal.append(Some(&hard_state), &[])?,
                 LogInput::Snapshot { index, term, conf_state } => snapshot = Some((index, term, conf_state)),
                 LogInput::Stop => {
                     flow = Flow::Stop;
@@ -219,10 +220,26 @@ impl LogWriter {
         for snapshot in received {
             self.to_apply.send(ApplyInput::Snapshot(Box::new(snapshot))).ok();
         }
-        if self.to_raft.send(RaftInput::Persisted(acks)).is_err() {
-            tracing::debug!("the raft thread has stopped");
-        }
+        self.tell_raft(acks);
         Ok(())
+    }
+
+    /// While nothing waits to be written, this thread takes the turn of raft. If then still nothing waits, also
+    /// that of apply, when what that is slow at can hold up no other member.
+    fn tell_raft(&self, acks: Vec<PersistAck>) {
+        if self.to_raft.put(RaftInput::Persisted(acks)).is_err() {
+            return tracing::debug!("the raft thread has stopped");
+        }
+        if !self.inputs.is_empty() {
+            return self.to_raft.wake();
+        }
+        let claim = self.shared.is_alone().then(|| self.to_apply.claim());
+        self.to_raft.turn_here();
+        if let Some(claim) = claim
+            && self.inputs.is_empty()
+        {
+            claim.turn_here();
+        }
     }
 
     /// The file came before the message, so it is durable. Nothing counts until the hard state says that the
@@ -250,6 +267,11 @@ impl LogWriter {
 
     fn save_snapshot(&mut self, index: u64, term: u64, conf_state: &ConfState) -> Result<(), wal::Error> {
         let id = EntryId::new(Term(term), Index(index));
+        // What is applied is committed, and a start passes over snapshots of which the log does not say so.
+        let hard_state = self.wal.hard_state();
+        if hard_state.commit < id.index {
+            self.wal.append(Some(&HardState { commit: id.index, ..hard_state }), &[])?;
+        }
         self.wal.save_snapshot(&SnapshotRecord {
             index: id.index,
             term: id.term,

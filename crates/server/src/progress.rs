@@ -14,6 +14,8 @@ pub struct RaftProgress {
     committed: AtomicU64,
     applied: AtomicU64,
     applied_term: AtomicU64,
+    /// The log writer has something to do.
+    log_is_busy: AtomicBool,
 }
 
 impl RaftProgress {
@@ -56,6 +58,15 @@ impl RaftProgress {
 
     pub fn applied_term(&self) -> u64 {
         self.applied_term.load(Ordering::Relaxed)
+    }
+
+    /// Whether writes of raft are on their way to the disk: what is proposed now can be gathered meanwhile.
+    pub fn log_is_busy(&self) -> bool {
+        self.log_is_busy.load(Ordering::Relaxed)
+    }
+
+    pub fn set_log_is_busy(&self, on: bool) {
+        self.log_is_busy.store(on, Ordering::Relaxed);
     }
 }
 

@@ -18,11 +18,12 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::Error;
 use crate::handle::HashKvAnswer;
+use crate::inlet::Inlet;
 use crate::metrics::Metrics;
 use crate::network::Network;
 use crate::progress::{FileProgress, RaftProgress};
 use crate::reads::{ApplyWaiters, ReadQueue};
-use crate::replicate::RaftInput;
+use crate::replicate::Replicator;
 use crate::request_id::RequestIds;
 use crate::versions;
 use crate::waiters::Waiters;
@@ -61,7 +62,7 @@ pub struct Shared {
     pub waiters: Waiters<Result<Outcome, Error>>,
     pub reads: ReadQueue,
     pub apply_waiters: ApplyWaiters,
-    pub to_raft: Sender<RaftInput>,
+    pub to_raft: Inlet<Replicator>,
     pub to_file: Sender<Batch>,
     pub to_backend: Sender<BackendInput>,
 }
@@ -183,6 +184,11 @@ impl Shared {
 
     pub fn is_leader(&self) -> bool {
         self.raft.leader() == Some(self.member_id)
+    }
+
+    /// Whether the cluster has no other member.
+    pub fn is_alone(&self) -> bool {
+        self.cluster.load().members().nth(1).is_none()
     }
 
     pub fn is_learner(&self) -> bool {

@@ -19,6 +19,7 @@ use crate::bootstrap::{self, BootError, Booted};
 use crate::clock::Clock;
 use crate::config::{Config, SERVER_VERSION};
 use crate::handle::Server;
+use crate::inlet::{Inlet, TakesTurns};
 use crate::log_writer::{LogInput, LogWriter};
 use crate::metrics::Metrics;
 use crate::network::{Network, NoNetwork};
@@ -62,8 +63,8 @@ impl Default for Environment {
 pub struct Member {
     pub server: Server,
     threads: Vec<JoinHandle<()>>,
-    to_log: Sender<LogInput>,
-    to_apply: Sender<ApplyInput>,
+    to_log: Inlet<LogWriter>,
+    to_apply: Inlet<ApplyLoop>,
     catch_up: Sender<CatchUp>,
     tasks: JoinSet<()>,
 }
@@ -76,8 +77,8 @@ pub struct Stages {
     apply_loop: ApplyLoop,
     backend: Backend,
     catch_up: CatchUpLoop,
-    to_log: Sender<LogInput>,
-    to_apply: Sender<ApplyInput>,
+    to_log: Inlet<LogWriter>,
+    to_apply: Inlet<ApplyLoop>,
     catch_up_wakes: Sender<CatchUp>,
 }
 
@@ -148,9 +149,9 @@ impl Stages {
     ) -> Result<(Server, Stages), BootError> {
         let mut booted = bootstrap::boot(&config, &environment, runtime)?;
         // Bounded by the gate of proposals: all else in it is one per batch, per round of reads or per write.
-        let (to_raft, raft_inputs) = unbounded();
-        let (to_log, log_inputs) = unbounded();
-        let (to_apply, apply_inputs) = unbounded();
+        let (to_raft, raft_inputs) = inlet();
+        let (to_log, log_inputs) = inlet();
+        let (to_apply, apply_inputs) = inlet();
         let (to_file, batches) = bounded(BATCH_QUEUE);
         let (to_backend, backend_inputs) = unbounded();
         let (catch_up_wakes, catch_up_inputs) = bounded(1);
@@ -190,9 +191,9 @@ impl Stages {
     /// Lets one stage do what it can do now, without waiting. False once it has stopped.
     pub fn turn(&mut self, stage: Stage) -> bool {
         let flow = match stage {
-            Stage::Replicate => self.replicator.turn(None),
-            Stage::Log => self.log_writer.turn(None),
-            Stage::Apply => self.apply_loop.turn(None),
+            Stage::Replicate => self.replicator.turn(),
+            Stage::Log => self.log_writer.turn(),
+            Stage::Apply => self.apply_loop.turn(),
             Stage::Backend => self.backend.turn(None),
             Stage::CatchUp => self.catch_up.turn(),
         };
@@ -209,7 +210,7 @@ impl Member {
             runtime.block_on(server.check_initial_corruption()).map_err(BootError::Corrupt)?;
         }
         let Stages {
-            replicator,
+            mut replicator,
             log_writer,
             apply_loop,
             backend,
@@ -218,11 +219,16 @@ impl Member {
             to_apply,
             catch_up_wakes,
         } = stages;
+        let (raft_turns, log_turns, apply_turns) =
+            (server.shared.to_raft.clone(), to_log.clone(), to_apply.clone());
         let threads = vec![
             spawn("backend", move || backend.run())?,
-            spawn("wal", move || log_writer.run())?,
-            spawn("apply", move || apply_loop.run())?,
-            spawn("raft", move || replicator.run())?,
+            spawn("wal", move || log_turns.run(log_writer))?,
+            spawn("apply", move || apply_turns.run(apply_loop))?,
+            spawn("raft", move || {
+                replicator.begin();
+                raft_turns.run(replicator);
+            })?,
             spawn("watch", move || catch_up.run())?,
         ];
         let tasks = server.start_tasks(runtime);
@@ -308,9 +314,14 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     thread.map_err(|error| BootError::Io { action: format!("start thread {name}"), error })
 }
 
+fn inlet<S: TakesTurns>() -> (Inlet<S>, Receiver<S::Input>) {
+    let (sender, receiver) = unbounded();
+    (Inlet::new(sender), receiver)
+}
+
 /// Where each stage takes its inputs.
 struct Inlets {
-    to_raft: Sender<RaftInput>,
+    to_raft: Inlet<Replicator>,
     to_file: Sender<Batch>,
     to_backend: Sender<BackendInput>,
     catch_up: Sender<CatchUp>,

@@ -23,12 +23,7 @@ pub struct Installing {
 }
 
 impl Installing {
-    /// Waits for the backend thread. `None`: it has stopped, and with it the member.
-    pub fn wait(&self) -> Option<Installed> {
-        self.installed.recv().ok()
-    }
-
-    /// `Ok(None)` while the backend thread is still at it.
+    /// `Ok(None)` while the backend thread is still at it; an error when it has stopped, and with it the member.
     pub fn look(&self) -> Result<Option<Installed>, ()> {
         match self.installed.try_recv() {
             Ok(installed) => Ok(Some(installed)),

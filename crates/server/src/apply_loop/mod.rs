@@ -8,11 +8,11 @@ mod conf_change;
 mod install;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use apply::{ApplyError, Command, Effects, Fatal, OpOutcome, Outcome, Request, State, TxnOutcome};
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use crossbeam_channel::Receiver;
 use mvcc::{Answer, ChangeKind, IndexCompactionState, MvccError};
 use proto::etcdserverpb::alarm_request::AlarmAction;
 use raft::{ConfState, Entry, EntryKind, Snapshot};
@@ -25,8 +25,9 @@ use install::Installing;
 use crate::backend::{Applied, BackendInput, Batch, Bucket, SCHEDULED_COMPACT, Write};
 use crate::error::Error;
 use crate::handle::Server;
+use crate::inlet::{Inlet, TakesTurns};
 use crate::quota;
-use crate::replicate::RaftInput;
+use crate::replicate::{RaftInput, Replicator};
 use crate::shared::{Flow, Shared};
 
 /// Entries applied before their view is published: bounds how long the first of them waits.
@@ -37,6 +38,9 @@ const INDEX_SLICE: usize = 1024;
 
 /// Bytes of entries applied before raft is told: a quarter of what it hands out without being told.
 const UNTOLD_BYTES_MAX: usize = 256 << 10;
+
+/// How often the apply thread looks whether the backend thread has installed a snapshot.
+const INSTALLATION_LOOK: Duration = Duration::from_millis(2);
 
 /// What an entry counts beside its data: more than raft counts for it.
 const ENTRY_OVERHEAD_BYTES: usize = 32;
@@ -55,7 +59,7 @@ pub struct ApplyLoop {
     state: State,
     shared: Arc<Shared>,
     inputs: Receiver<ApplyInput>,
-    to_raft: Sender<RaftInput>,
+    to_raft: Inlet<Replicator>,
     runtime: Handle,
     conf_state: ConfState,
     /// The state holds everything up to here.
@@ -78,12 +82,70 @@ pub struct ApplyLoop {
     installing: Option<Installing>,
 }
 
+impl TakesTurns for ApplyLoop {
+    type Input = ApplyInput;
+
+    /// A broken invariant ends it and the member. A turn without an input goes to the index: were it only
+    /// compacted behind batches, a store with many keys and few writes would never get through before the
+    /// next compaction begins anew.
+    fn turn(&mut self) -> Flow {
+        if let Some(installing) = self.installing.take() {
+            match installing.look() {
+                Ok(None) => {
+                    self.installing = Some(installing);
+                    return Flow::Continue;
+                }
+                Ok(Some(installed)) => return self.take_over(installing, installed),
+                Err(()) => return Flow::Stop,
+            }
+        }
+        let mut entries = Vec::new();
+        let mut flow = Flow::Continue;
+        let mut snapshot = None;
+        while entries.len() < ENTRIES_PER_BATCH {
+            match self.inputs.try_recv() {
+                Ok(ApplyInput::Entries(more)) if entries.is_empty() => entries = more,
+                Ok(ApplyInput::Entries(more)) => entries.extend(more),
+                // What is committed behind it waits until it is installed.
+                Ok(ApplyInput::Snapshot(received)) => {
+                    snapshot = Some(received);
+                    break;
+                }
+                Ok(ApplyInput::Stop) => {
+                    flow = Flow::Stop;
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        if let Err(error) = self.apply_batch(entries) {
+            self.shared.fail(format!("apply: {error}"));
+            return Flow::Stop;
+        }
+        self.compact_index();
+        if let Some(snapshot) = snapshot {
+            self.begin_install(*snapshot);
+        }
+        flow
+    }
+
+    fn idle_for(&self) -> Option<Duration> {
+        match (&self.installing, self.index_compaction) {
+            (Some(_), _) => Some(INSTALLATION_LOOK),
+            (None, IndexCompactionState::Unfinished) => Some(Duration::ZERO),
+            (None, IndexCompactionState::Done) => None,
+        }
+    }
+
+    fn end(self) {}
+}
+
 impl ApplyLoop {
     pub fn new(
         state: State,
         shared: Arc<Shared>,
         inputs: Receiver<ApplyInput>,
-        to_raft: Sender<RaftInput>,
+        to_raft: Inlet<Replicator>,
         runtime: Handle,
         start: Start,
     ) -> ApplyLoop {
@@ -107,72 +169,6 @@ impl ApplyLoop {
         }
     }
 
-    /// Runs until told to stop. A broken invariant ends it and the member.
-    pub fn run(mut self) {
-        loop {
-            let input = match self.installing.take() {
-                None => match self.next_input() {
-                    Some(input) => input,
-                    None => return,
-                },
-                Some(installing) => {
-                    let Some(installed) = installing.wait() else { return };
-                    if self.take_over(installing, installed) == Flow::Stop {
-                        return;
-                    }
-                    continue;
-                }
-            };
-            if self.turn(Some(input)) == Flow::Stop {
-                return;
-            }
-        }
-    }
-
-    /// Applies what waits, `first` before all else. Does not wait.
-    pub fn turn(&mut self, first: Option<ApplyInput>) -> Flow {
-        if let Some(installing) = self.installing.take() {
-            match installing.look() {
-                Ok(None) => {
-                    self.installing = Some(installing);
-                    return Flow::Continue;
-                }
-                Ok(Some(installed)) => return self.take_over(installing, installed),
-                Err(()) => return Flow::Stop,
-            }
-        }
-        let mut entries = Vec::new();
-        let mut next = first.or_else(|| self.inputs.try_recv().ok());
-        let mut flow = Flow::Continue;
-        let mut snapshot = None;
-        while let Some(input) = next.take() {
-            match input {
-                ApplyInput::Entries(more) if entries.is_empty() => entries = more,
-                ApplyInput::Entries(more) => entries.extend(more),
-                // What is committed behind it waits until it is installed.
-                ApplyInput::Snapshot(received) => {
-                    snapshot = Some(received);
-                    break;
-                }
-                ApplyInput::Stop => {
-                    flow = Flow::Stop;
-                    break;
-                }
-            }
-            if entries.len() < ENTRIES_PER_BATCH {
-                next = self.inputs.try_recv().ok();
-            }
-        }
-        if let Err(error) = self.apply_batch(entries) {
-            self.shared.fail(format!("apply: {error}"));
-            return Flow::Stop;
-        }
-        if let Some(snapshot) = snapshot {
-            self.begin_install(*snapshot);
-        }
-        flow
-    }
-
     fn take_over(&mut self, installing: Installing, installed: Installed) -> Flow {
         match self.finish_install(installing, installed) {
             Ok(()) => Flow::Continue,
@@ -181,19 +177,6 @@ impl ApplyLoop {
                 Flow::Stop
             }
         }
-    }
-
-    /// Waits for the next input. The wait goes to the index: were it only compacted behind batches, a store
-    /// with many keys and few writes would never get through before the next compaction begins anew.
-    fn next_input(&mut self) -> Option<ApplyInput> {
-        while self.index_compaction == IndexCompactionState::Unfinished {
-            match self.inputs.try_recv() {
-                Ok(input) => return Some(input),
-                Err(TryRecvError::Disconnected) => return None,
-                Err(TryRecvError::Empty) => self.compact_index(),
-            }
-        }
-        self.inputs.recv().ok()
     }
 
     fn compact_index(&mut self) {
@@ -220,7 +203,6 @@ impl ApplyLoop {
             self.give_up_older_proposals();
         }
         self.checkpoint_when_due();
-        self.compact_index();
         Ok(())
     }
 

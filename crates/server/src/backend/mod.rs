@@ -34,7 +34,8 @@ pub(crate) use storage::{
 
 use crate::apply_loop::Installed;
 use crate::error::Error;
-use crate::log_writer::LogInput;
+use crate::inlet::Inlet;
+use crate::log_writer::{LogInput, LogWriter};
 use crate::shared::{Flow, Shared};
 use compaction::Compaction;
 use defrag::{Asker, Defrag};
@@ -88,7 +89,7 @@ pub enum BackendInput {
 pub struct Queues {
     pub batches: Receiver<Batch>,
     pub inputs: Receiver<BackendInput>,
-    pub to_log: Sender<LogInput>,
+    pub to_log: Inlet<LogWriter>,
 }
 
 /// Owner of the file.
@@ -100,7 +101,7 @@ pub struct Backend {
     /// From the apply thread. Sending wakes nobody while batches wait already: see [`Backend::next_input`].
     batches: Receiver<Batch>,
     inputs: Receiver<BackendInput>,
-    to_log: Sender<LogInput>,
+    to_log: Inlet<LogWriter>,
     waiting: Vec<Batch>,
     /// Single puts and deletes in `waiting`.
     waiting_ops: usize,

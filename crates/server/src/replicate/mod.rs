@@ -2,8 +2,7 @@
 //!
 //! It takes all that waits in its queue, steps the core once for each, and then carries out what the core
 //! wants: messages that promise nothing go to the network at once, writes to the log writer, committed
-//! entries to the apply thread, confirmed reads to their callers. Time comes from the queue's own timeout,
-//! so an idle member wakes once per tick.
+//! entries to the apply thread, confirmed reads to their callers. An idle member's thread wakes once per tick.
 
 mod parked;
 mod read_rounds;
@@ -14,10 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::Receiver;
 use membership::MemberId;
 use raft::{
-    ConfChange, ConfChangeV2, ConfState, EntryKind, Index, MemoryStorage, Message, MessageType, PersistAck,
+    ConfChange, ConfChangeV2, ConfState, EntryKind, HardState, Index, MemoryStorage, Message, MessageType, Persist, PersistAck,
     RawNode, ReadState, Ready, Role, Snapshot, SnapshotStatus, SoftState, Storage,
 };
 
@@ -27,10 +26,11 @@ use read_rounds::ReadRounds;
 
 use tokio::sync::oneshot;
 
-use crate::apply_loop::ApplyInput;
+use crate::apply_loop::{ApplyInput, ApplyLoop};
 use crate::backend::BackendInput;
 use crate::error::Error;
-use crate::log_writer::LogInput;
+use crate::inlet::{Inlet, TakesTurns};
+use crate::log_writer::{LogInput, LogWriter};
 use crate::members::Matched;
 use crate::network::ConnectionLoss;
 use crate::reads;
@@ -105,8 +105,8 @@ pub struct Replicator {
     node: RawNode<MemoryStorage>,
     shared: Arc<Shared>,
     inputs: Receiver<RaftInput>,
-    to_log: Sender<LogInput>,
-    to_apply: Sender<ApplyInput>,
+    to_log: Inlet<LogWriter>,
+    to_apply: Inlet<ApplyLoop>,
     next_tick: Duration,
     parked: Parked,
     held_changes: VecDeque<HeldChange>,
@@ -118,7 +118,38 @@ pub struct Replicator {
     hold_until: Duration,
     /// When each write that is not yet durable was handed to the log writer, oldest first.
     unsynced: VecDeque<Duration>,
+    /// A commit index that goes into the log with the next write: nothing waits for it.
+    late_commit: Option<HardState>,
     role: Option<SoftState>,
+}
+
+impl TakesTurns for Replicator {
+    type Input = RaftInput;
+
+    /// Also lets a tick pass when it is due, and carries out what the core wants of it all.
+    fn turn(&mut self) -> Flow {
+        for _ in 0..INPUTS_PER_ROUND {
+            match self.inputs.try_recv() {
+                Ok(RaftInput::Stop) => return Flow::Stop,
+                Ok(input) => self.handle(input),
+                Err(_) => break,
+            }
+        }
+        self.tick_when_due();
+        self.carry_out_all();
+        Flow::Continue
+    }
+
+    fn idle_for(&self) -> Option<Duration> {
+        Some(self.next_tick.saturating_sub(self.shared.clock.elapsed()))
+    }
+
+    fn end(mut self) {
+        if let Some(late) = self.late_commit.take() {
+            self.send_to_log(LogInput::Commit(late));
+        }
+        self.fail_reads(&Error::Stopped);
+    }
 }
 
 impl Replicator {
@@ -126,8 +157,8 @@ impl Replicator {
         node: RawNode<MemoryStorage>,
         shared: Arc<Shared>,
         inputs: Receiver<RaftInput>,
-        to_log: Sender<LogInput>,
-        to_apply: Sender<ApplyInput>,
+        to_log: Inlet<LogWriter>,
+        to_apply: Inlet<ApplyLoop>,
     ) -> Replicator {
         let next_tick = shared.clock.elapsed() + shared.config.heartbeat_interval;
         let compacted = node.storage().first_index().0.saturating_sub(1);
@@ -145,49 +176,15 @@ impl Replicator {
             snapshots_sending: 0,
             hold_until: Duration::ZERO,
             unsynced: VecDeque::new(),
+            late_commit: None,
             role: None,
         }
-    }
-
-    /// Runs until told to stop, or until the other threads are gone.
-    pub fn run(mut self) {
-        self.begin();
-        loop {
-            let wait = self.next_tick.saturating_sub(self.shared.clock.elapsed());
-            let input = match self.inputs.recv_timeout(wait) {
-                Ok(input) => Some(input),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-            if self.turn(input) == Flow::Stop {
-                break;
-            }
-        }
-        self.fail_reads(&Error::Stopped);
     }
 
     /// What must happen before the first turn.
     pub fn begin(&mut self) {
         self.campaign_when_alone();
         self.carry_out_all();
-    }
-
-    /// Takes what waits, `first` before all else, lets a tick pass when it is due, and carries out what the
-    /// core wants of it. Does not wait.
-    pub fn turn(&mut self, first: Option<RaftInput>) -> Flow {
-        let mut next = first.or_else(|| self.inputs.try_recv().ok());
-        let mut taken = 0;
-        while let Some(input) = next {
-            if matches!(input, RaftInput::Stop) {
-                return Flow::Stop;
-            }
-            self.handle(input);
-            taken += 1;
-            next = if taken < INPUTS_PER_ROUND { self.inputs.try_recv().ok() } else { None };
-        }
-        self.tick_when_due();
-        self.carry_out_all();
-        Flow::Continue
     }
 
     /// A member that is alone needs nobody's vote and waits for no election timeout.
@@ -352,8 +349,10 @@ impl Replicator {
     // --- reads ---
 
     /// Without a leader there is nobody to ask: reads stay in the queue until there is one, or they give up.
+    /// While a round is under way they gather for the next, unless its answer is late.
     fn start_read_round(&mut self) {
-        if self.shared.raft.leader().is_none() {
+        let now = self.shared.clock.elapsed();
+        if self.shared.raft.leader().is_none() || self.reads.is_under_way(now) {
             return;
         }
         let waiters = self.shared.reads.take();
@@ -362,7 +361,7 @@ impl Replicator {
         }
         // Never used twice, not even by an earlier run: a late answer to that one's read proves nothing now.
         let context = self.shared.request_ids.next();
-        self.reads.begin(context, self.shared.clock.elapsed(), waiters);
+        self.reads.begin(context, now, waiters);
         self.ask_read_index(context);
     }
 
@@ -376,12 +375,14 @@ impl Replicator {
         if !waiters.is_empty() {
             self.shared.apply_waiters.wait(state.index.0, waiters, || self.shared.raft.applied());
         }
+        self.start_read_round();
     }
 
     fn retry_reads(&mut self) {
         if self.shared.raft.leader().is_none() {
             self.shared.reads.drop_abandoned();
         }
+        self.start_read_round();
         for context in self.reads.due(self.shared.clock.elapsed()) {
             self.shared.metrics.server.slow_read_indexes.inc();
             self.ask_read_index(context);
@@ -448,6 +449,7 @@ impl Replicator {
             let ready = self.node.ready();
             self.carry_out(ready);
         }
+        self.shared.raft.set_log_is_busy(!self.unsynced.is_empty());
     }
 
     fn carry_out(&mut self, ready: Ready) {
@@ -462,9 +464,7 @@ impl Replicator {
             if let Some(snapshot) = &persist.snapshot {
                 self.take_snapshot(snapshot);
             }
-            self.node.storage_mut().append(&persist.entries);
-            self.unsynced.push_back(self.shared.clock.elapsed());
-            self.send_to_log(LogInput::Persist(persist));
+            self.persist(persist);
         }
         if let Some(soft_state) = soft_state {
             self.change_role(soft_state);
@@ -476,6 +476,19 @@ impl Replicator {
             self.note_committed(last.index.0);
             self.send_to_apply(ApplyInput::Entries(committed));
         }
+    }
+
+    fn persist(&mut self, mut persist: Persist) {
+        if persist.only_commits() && self.unsynced.is_empty() {
+            self.late_commit = persist.hard_state;
+            return self.node.persisted(persist.synced().ack);
+        }
+        if let Some(late) = self.late_commit.take() {
+            persist.hard_state.get_or_insert(late);
+        }
+        self.node.storage_mut().append(&persist.entries);
+        self.unsynced.push_back(self.shared.clock.elapsed());
+        self.send_to_log(LogInput::Persist(persist));
     }
 
     /// A snapshot needs the file beside the message: the backend thread adds it.

@@ -9,6 +9,9 @@ use crate::reads::ReadWaiter;
 /// Source: etcd `server/etcdserver/v3_server.go`.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// After this long without an answer a round may have been lost, and holds up the next no longer.
+const LATE: Duration = Duration::from_millis(50);
+
 /// Rounds in flight, oldest first. A new leader is asked for them anew, so they outlive the one they began
 /// under: callers wait for a fail-over as they wait for an answer.
 #[derive(Default)]
@@ -24,6 +27,11 @@ struct Round {
 }
 
 impl ReadRounds {
+    /// Whether the last round began a moment ago and is not answered.
+    pub fn is_under_way(&self, now: Duration) -> bool {
+        self.rounds.back().is_some_and(|round| now.saturating_sub(round.asked) < LATE)
+    }
+
     pub fn begin(&mut self, context: u64, now: Duration, waiters: Vec<ReadWaiter>) {
         self.rounds.push_back(Round { context, asked: now, waiters });
     }

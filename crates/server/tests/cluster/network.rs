@@ -94,7 +94,10 @@ impl Network for WireEnd {
         for message in messages {
             let to = MemberId(message.to);
             match self.reach(to) {
-                Some(server) => drop(server.receive(message)),
+                Some(server) => {
+                    server.receive(message).ok();
+                    server.step_received();
+                }
                 None => drop(self.own().map(|own| own.report_unreachable(to))),
             }
         }
@@ -119,6 +122,7 @@ impl Network for WireEnd {
                 Ok(()) => SnapshotStatus::Finished,
                 Err(_) => SnapshotStatus::Failed,
             };
+            server.step_received();
             own.report_snapshot(to, status);
         });
     }
