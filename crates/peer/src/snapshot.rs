@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use membership::MemberId;
 use prometheus::Gauge;
 use raft::{Message, MessageType, SnapshotStatus, codec};
-use server::{SnapshotReader, SnapshotWriter};
+use server::{SnapshotReader, SnapshotWriter, background};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -143,8 +143,8 @@ async fn send_whole(
     let (out, pieces) = mpsc::channel(PIECES);
     let progress = Arc::new(Progress::default());
     let begun = progress.clone();
-    // The file is read where blocking is allowed, as far ahead as the queue lets it.
-    let reading = tokio::task::spawn_blocking(move || read_image(envelope, image, &out, &begun));
+    // The file is read as far ahead as the queue lets it, by a thread that may block and gives way to others.
+    let reading = tokio::spawn(background::run("snapshot-out", move || read_image(envelope, image, &out, &begun)));
     let mut request = Request::builder()
         .method(Method::POST)
         .uri("/raft/snapshot")
@@ -161,8 +161,9 @@ async fn send_whole(
     let response = sent.inspect_err(|_| peer.give_up_url(&url))?;
     match response.status() {
         StatusCode::NO_CONTENT => match reading.await {
-            Ok(Ok(())) => Ok(total),
-            Ok(Err(error)) => Err(error),
+            Ok(Ok(Ok(()))) => Ok(total),
+            Ok(Ok(Err(error))) => Err(error),
+            Ok(Err(error)) => Err(error.to_string()),
             Err(error) => Err(error.to_string()),
         },
         status => Err(refusal(shared, status, response.into_body()).await),
@@ -338,7 +339,7 @@ impl Inflow {
         let writer = shared.server().receive_snapshot(index).map_err(|error| error.to_string())?;
         let (pieces, inbox) = mpsc::channel(PIECES);
         // The disk may take its time; the streams share the thread of this task.
-        let writing = tokio::task::spawn_blocking(move || write_image(writer, inbox));
+        let writing = tokio::spawn(background::run("snapshot-in", move || write_image(writer, inbox)));
         let first = std::mem::take(&mut self.bytes).freeze();
         let mut next = Some(first);
         let mut outcome = Ok(());
@@ -359,7 +360,7 @@ impl Inflow {
             pieces.send(None).await.ok();
         }
         drop(pieces);
-        let written = writing.await.map_err(|error| error.to_string())?;
+        let written = writing.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         outcome.and(written)
     }
 }

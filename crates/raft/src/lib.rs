@@ -69,7 +69,7 @@ pub use progress::{Progress, ProgressState};
 pub use quorum::{JointConfig, MajorityConfig, VoteResult};
 pub use raw_node::RawNode;
 pub use read_only::ReadState;
-pub use ready::{Persist, PersistAck, Ready, Synced};
+pub use ready::{Acknowledgement, Persist, PersistAck, Ready, Synced};
 pub use snapshot::{Snapshot, SnapshotMetadata, SnapshotStatus};
 pub use status::{BasicStatus, Status};
 pub use storage::{InitialState, Storage, StorageError};

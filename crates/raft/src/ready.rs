@@ -2,8 +2,8 @@
 
 use crate::entry::Entry;
 use crate::hard_state::{HardState, SoftState};
-use crate::message::Message;
-use crate::position::{EntryId, Index, Term};
+use crate::message::{Message, MessageType};
+use crate::position::{EntryId, Index, NodeId, Term};
 use crate::read_only::ReadState;
 use crate::snapshot::Snapshot;
 
@@ -36,7 +36,8 @@ pub struct Persist {
     /// A snapshot from the leader. It replaces the log and the application's state; `entries` follow it.
     pub snapshot: Option<Snapshot>,
     /// False when only the commit index moved, or only promises wait for earlier writes: no sync of its own
-    /// is needed then, only the order.
+    /// is needed then, only the order. Once all writes before it are durable it may count as durable too, and
+    /// its hard state go into the log with the next.
     pub must_sync: bool,
     pub(crate) synced: Synced,
 }
@@ -49,6 +50,22 @@ pub struct Synced {
     pub messages: Vec<Message>,
     /// For [`crate::RawNode::persisted`].
     pub ack: PersistAck,
+}
+
+/// That a follower holds the leader's log up to an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledgement {
+    leader: NodeId,
+    term: Term,
+    index: Index,
+}
+
+impl Acknowledgement {
+    /// What a message acknowledges, if it does nothing else.
+    pub fn of(message: &Message) -> Option<Acknowledgement> {
+        let Message { kind, to, term, index, reject, .. } = *message;
+        (kind == MessageType::AppResp && !reject).then_some(Acknowledgement { leader: to, term, index })
+    }
 }
 
 /// Tells the core that a [`Persist`] is durable; handed back in order.
@@ -73,11 +90,9 @@ pub(crate) struct StableAt {
 }
 
 impl Persist {
-    /// Whether nothing but the commit index moved, and nothing waits for this write. Once all writes before it
-    /// are durable it may count as such at once, and go into the log with the next.
-    pub fn only_commits(&self) -> bool {
-        let Synced { messages, ack } = &self.synced;
-        !self.must_sync && messages.is_empty() && ack.to_self.is_empty()
+    /// What this write lets the member acknowledge to its leader, and is not yet true.
+    pub fn acknowledgement(&self) -> Option<Acknowledgement> {
+        self.synced.messages.iter().rev().find_map(Acknowledgement::of)
     }
 
     /// Hands out the promises. Call it only when this write and all before it are durable; there is no

@@ -22,6 +22,10 @@ const INBOX_MAX: usize = 4096;
 /// Inputs that whoever received the last of them gives to raft itself; more are left to raft's own thread.
 const STEPPED_HERE_MAX: usize = 8;
 
+/// Bytes of a received snapshot that are made durable in one go. A log on the same disk waits as long as that
+/// takes, and must not wait for a whole file at the end.
+const SYNC_BYTES: u64 = 1 << 20;
+
 /// Why a raft message was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiveError {
@@ -137,6 +141,7 @@ pub struct SnapshotWriter {
     path: PathBuf,
     file: Option<Arc<dyn File>>,
     written: u64,
+    synced: u64,
 }
 
 impl SnapshotWriter {
@@ -148,7 +153,7 @@ impl SnapshotWriter {
             .find(|path| !disk.exists(path).unwrap_or(false))
             .expect("some number is free");
         let file = disk.open(&unfinished, OpenMode::CreateNew)?;
-        Ok(SnapshotWriter { disk, dir, unfinished, path, file: Some(file), written: 0 })
+        Ok(SnapshotWriter { disk, dir, unfinished, path, file: Some(file), written: 0, synced: 0 })
     }
 
     /// Adds the next bytes. May block on the disk.
@@ -156,6 +161,10 @@ impl SnapshotWriter {
         let file = self.file.as_ref().expect("not finished yet");
         file.write_at(bytes, self.written)?;
         self.written += bytes.len() as u64;
+        if self.written - self.synced >= SYNC_BYTES {
+            file.sync_data()?;
+            self.synced = self.written;
+        }
         Ok(())
     }
 

@@ -16,8 +16,9 @@ use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use membership::MemberId;
 use raft::{
-    ConfChange, ConfChangeV2, ConfState, EntryKind, HardState, Index, MemoryStorage, Message, MessageType, Persist, PersistAck,
-    RawNode, ReadState, Ready, Role, Snapshot, SnapshotStatus, SoftState, Storage,
+    Acknowledgement, ConfChange, ConfChangeV2, ConfState, EntryKind, HardState, Index, MemoryStorage,
+    Message, MessageType, Persist, PersistAck, RawNode, ReadState, Ready, Role, Snapshot, SnapshotStatus,
+    SoftState, Storage, Synced,
 };
 
 use parked::Parked;
@@ -100,6 +101,12 @@ enum HeldChange {
     Forwarded(Box<Message>),
 }
 
+/// A write that the log writer has.
+struct Unsynced {
+    since: Duration,
+    acknowledgement: Option<Acknowledgement>,
+}
+
 /// Owner of the raft core.
 pub struct Replicator {
     node: RawNode<MemoryStorage>,
@@ -116,9 +123,11 @@ pub struct Replicator {
     /// Snapshots on their way to others, and until when the log is kept whole for those that arrived.
     snapshots_sending: usize,
     hold_until: Duration,
-    /// When each write that is not yet durable was handed to the log writer, oldest first.
-    unsynced: VecDeque<Duration>,
-    /// A commit index that goes into the log with the next write: nothing waits for it.
+    /// Writes that the log writer has and that are not yet durable, oldest first.
+    unsynced: VecDeque<Unsynced>,
+    /// What was last acknowledged to the leader, and when.
+    acknowledged: Option<(Acknowledgement, Duration)>,
+    /// A commit index that goes into the log with the next write.
     late_commit: Option<HardState>,
     role: Option<SoftState>,
 }
@@ -176,6 +185,7 @@ impl Replicator {
             snapshots_sending: 0,
             hold_until: Duration::ZERO,
             unsynced: VecDeque::new(),
+            acknowledged: None,
             late_commit: None,
             role: None,
         }
@@ -210,10 +220,7 @@ impl Replicator {
             RaftInput::ConnectionLost { id, loss } => self.note_connection_lost(id, loss),
             RaftInput::ReadsWait => self.start_read_round(),
             RaftInput::Persisted(acks) => {
-                for ack in acks {
-                    self.unsynced.pop_front();
-                    self.node.persisted(ack);
-                }
+                acks.into_iter().for_each(|ack| self.note_persisted(ack));
             }
             RaftInput::Applied { index, conf_state } => self.note_applied(index, conf_state),
             RaftInput::ConfChange { change, expected } => self.change_configuration(change, &expected),
@@ -429,7 +436,7 @@ impl Replicator {
         if status.soft_state.role != Role::Leader || status.lead_transferee.is_some() {
             return;
         }
-        let waiting = self.unsynced.front().map_or(Duration::ZERO, |since| now.saturating_sub(*since));
+        let waiting = self.unsynced.front().map_or(Duration::ZERO, |write| now.saturating_sub(write.since));
         if waiting < self.shared.config.election_timeout {
             return;
         }
@@ -478,17 +485,47 @@ impl Replicator {
         }
     }
 
+    /// A write to the log. What needs no sync counts as durable once all before it is, and wakes nobody.
     fn persist(&mut self, mut persist: Persist) {
-        if persist.only_commits() && self.unsynced.is_empty() {
-            self.late_commit = persist.hard_state;
-            return self.node.persisted(persist.synced().ack);
+        if !persist.must_sync && self.unsynced.is_empty() {
+            self.late_commit = persist.hard_state.or(self.late_commit);
+            let Synced { mut messages, ack } = persist.synced();
+            messages.retain(|message| !self.repeats_acknowledgement(message));
+            if !messages.is_empty() {
+                self.send(messages);
+            }
+            return self.node.persisted(ack);
         }
         if let Some(late) = self.late_commit.take() {
             persist.hard_state.get_or_insert(late);
         }
         self.node.storage_mut().append(&persist.entries);
-        self.unsynced.push_back(self.shared.clock.elapsed());
+        self.unsynced.push_back(Unsynced {
+            since: self.shared.clock.elapsed(),
+            acknowledgement: persist.acknowledgement(),
+        });
         self.send_to_log(LogInput::Persist(persist));
+    }
+
+    fn note_persisted(&mut self, ack: PersistAck) {
+        let durable = self.unsynced.pop_front().expect("what is durable was written");
+        if let Some(acknowledgement) = durable.acknowledgement {
+            self.acknowledged = Some((acknowledgement, self.shared.clock.elapsed()));
+        }
+        self.node.persisted(ack);
+    }
+
+    /// A leader tells its followers of every commit, and needs no answer to that but the last one. Now and then
+    /// it gets one all the same: the last may have been lost.
+    fn repeats_acknowledgement(&mut self, message: &Message) -> bool {
+        let Some(acknowledgement) = Acknowledgement::of(message) else { return false };
+        let now = self.shared.clock.elapsed();
+        let again = self.shared.config.heartbeat_interval / 4;
+        if self.acknowledged.is_some_and(|(last, at)| last == acknowledgement && now < at + again) {
+            return true;
+        }
+        self.acknowledged = Some((acknowledgement, now));
+        false
     }
 
     /// A snapshot needs the file beside the message: the backend thread adds it.
