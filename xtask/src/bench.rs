@@ -31,8 +31,7 @@ fn bench(arguments: &[String]) -> Result<(), Failure> {
     }
     if !given("--ours") && !given("--help") {
         shell::run("build etcd", &mut cargo(&["build", "--release", "--locked", "--package", "etcd"]))?;
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
-        let etcd = target.join("release").join("etcd");
+        let etcd = shell::target().join("release").join("etcd");
         paths.extend(["--ours".to_owned(), etcd.display().to_string()]);
     }
     let mut run = cargo(&["run", "--quiet", "--release", "--locked", "--package", "bench", "--"]);

@@ -3,8 +3,6 @@
 //! Without a program to try it builds ours, in release. Whatever it is told is handed on, so its own
 //! `--help` says what there is. `--short` stands for the run of CI: a fixed seed, three and five members.
 
-use std::path::PathBuf;
-
 use crate::shell::{self, cargo, root};
 use crate::{Command, Failure};
 
@@ -19,7 +17,7 @@ const SHORT: [&str; 4] = ["--minutes", "3", "--seed", "1"];
 
 fn chaos(arguments: &[String]) -> Result<(), Failure> {
     let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let target = target_folder();
+    let target = shell::target();
     let mut all: Vec<String> = arguments.iter().filter(|argument| *argument != "--short").cloned().collect();
     if given("--short") {
         all.splice(0..0, SHORT.map(str::to_owned));
@@ -47,9 +45,4 @@ fn chaos(arguments: &[String]) -> Result<(), Failure> {
     let mut run = std::process::Command::new(target.join("release").join("chaos"));
     run.args(&all);
     shell::run("chaos", &mut run)
-}
-
-/// Where cargo puts what it builds.
-fn target_folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }

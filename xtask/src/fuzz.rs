@@ -13,12 +13,11 @@ fn fuzz(arguments: &[String]) -> Result<(), Failure> {
     let mut run = cargo(&[
         "run",
         "--quiet",
-        "--release",
         "--manifest-path",
         "testing/fuzz/Cargo.toml",
         "--no-default-features",
-        "--",
+        "--target-dir",
     ]);
-    run.args(arguments);
+    run.arg(shell::target()).arg("--").args(arguments);
     shell::run("fuzz", run.current_dir(root()))
 }

@@ -16,7 +16,7 @@ pub const COMMAND: Command = Command {
 
 fn kubernetes(arguments: &[String]) -> Result<(), Failure> {
     let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let target = target_folder();
+    let target = shell::target();
     // The runs of one script do not remove those of the other.
     let out = if given("--ha") { "ha" } else { "run" };
     let mut all: Vec<String> = arguments.to_vec();
@@ -40,9 +40,4 @@ fn kubernetes(arguments: &[String]) -> Result<(), Failure> {
     // Paths that a person gives are relative to where that person stands.
     run.current_dir(std::env::current_dir()?);
     shell::run("kubernetes", &mut run)
-}
-
-/// Where cargo puts what it builds.
-fn target_folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }

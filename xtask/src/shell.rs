@@ -12,6 +12,11 @@ pub fn root() -> PathBuf {
     here.parent().map(PathBuf::from).unwrap_or(here)
 }
 
+/// Where cargo builds.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// A command that starts at the top of the tree.
 pub fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);

@@ -144,7 +144,8 @@ async fn send_whole(
     let progress = Arc::new(Progress::default());
     let begun = progress.clone();
     // The file is read as far ahead as the queue lets it, by a thread that may block and gives way to others.
-    let reading = tokio::spawn(background::run("snapshot-out", move || read_image(envelope, image, &out, &begun)));
+    let reading =
+        tokio::spawn(background::run("snapshot-out", move || read_image(envelope, image, &out, &begun)));
     let mut request = Request::builder()
         .method(Method::POST)
         .uri("/raft/snapshot")
