@@ -30,8 +30,7 @@ fn bench(arguments: &[String]) -> Result<(), Failure> {
         paths.extend(["--go".to_owned(), peers.join("etcd-3.7").join("etcd").display().to_string()]);
     }
     if !given("--ours") && !given("--help") {
-        shell::run("build etcd", &mut cargo(&["build", "--release", "--locked", "--package", "etcd"]))?;
-        let etcd = shell::target().join("release").join("etcd");
+        let etcd = shell::ours()?.join("etcd");
         paths.extend(["--ours".to_owned(), etcd.display().to_string()]);
     }
     let mut run = cargo(&["run", "--quiet", "--release", "--locked", "--package", "bench", "--"]);

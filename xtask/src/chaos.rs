@@ -26,9 +26,7 @@ fn chaos(arguments: &[String]) -> Result<(), Failure> {
     let names = |name: &str| arguments.iter().any(|argument| argument.split(',').any(|kind| kind == name));
     let is_mixed = names("ours");
     if needs_program && !given("--ours") && (is_mixed || !given("--go")) {
-        let build = ["build", "--release", "--locked", "--package", "etcd"];
-        shell::run("build etcd", &mut cargo(&build))?;
-        all.extend(["--ours".to_owned(), target.join("release").join("etcd").display().to_string()]);
+        all.extend(["--ours".to_owned(), shell::ours()?.join("etcd").display().to_string()]);
     }
     for (kind, flag, peer) in [("go", "--go", "etcd-3.7"), ("go-3.6", "--go-3.6", "etcd-3.6")] {
         if names(kind) && !given(flag) {
@@ -39,10 +37,10 @@ fn chaos(arguments: &[String]) -> Result<(), Failure> {
     if !given("--out") {
         all.extend(["--out".to_owned(), target.join("chaos").display().to_string()]);
     }
-    let build = ["build", "--quiet", "--release", "--locked", "--package", "chaos"];
+    let build = ["build", "--quiet", "--locked", "--package", "chaos"];
     shell::run("build chaos", &mut cargo(&build))?;
     // Not by `cargo run`: ctrl-C and signals are to reach it alone.
-    let mut run = std::process::Command::new(target.join("release").join("chaos"));
+    let mut run = std::process::Command::new(target.join("debug").join("chaos"));
     run.args(&all);
     shell::run("chaos", &mut run)
 }

@@ -3,8 +3,6 @@
 //! Needs the programs of `cargo xtask peers etcd-3.7 etcd-3.6 etcd-3.5 kubernetes`. Builds ours in release, or takes
 //! the folder after `--ours` with `etcd` and `etcdctl`. Names choose suites.
 
-use std::path::{Path, PathBuf};
-
 use crate::shell::{self, cargo, root};
 use crate::{Command, Failure};
 
@@ -30,21 +28,11 @@ fn deploy(arguments: &[String]) -> Result<(), Failure> {
     }
     let ours = match ours {
         Some(ours) => ours,
-        None => build()?,
+        None => shell::ours()?,
     };
     let mut run = cargo(&["run", "--quiet", "--locked", "--package", "deploy", "--"]);
     // Elsewhere links mean nothing: a machine has only what is mounted into it.
     run.arg("--peers").arg(peers.canonicalize()?).arg("--ours").arg(ours.canonicalize()?);
     run.arg("--root").arg(root()).args(rest);
     shell::run("deploy", &mut run)
-}
-
-/// The folder with our programs, built now.
-fn build() -> Result<PathBuf, Failure> {
-    let packages = ["build", "--quiet", "--release", "--locked", "--package", "etcd", "--package", "etcdctl"];
-    shell::run("build ours", &mut cargo(&packages))?;
-    let metadata = shell::output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
-    let target = metadata["target_directory"].as_str().unwrap_or("target");
-    Ok(Path::new(target).join("release"))
 }

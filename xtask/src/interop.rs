@@ -33,7 +33,7 @@ fn interop(arguments: &[String]) -> Result<(), Failure> {
     let options = options(arguments)?;
     let ours = match &options.ours {
         Some(ours) => ours.clone(),
-        None => build()?,
+        None => shell::ours()?,
     };
     let chosen = |name: &str| options.suites.is_empty() || options.suites.iter().any(|suite| suite == name);
     let mut failures = Vec::new();
@@ -96,17 +96,6 @@ fn options(arguments: &[String]) -> Result<Options, Failure> {
         return Err(Failure("no peers yet: cargo xtask peers etcd-3.7 etcd-3.6 etcd-3.5".to_owned()));
     }
     Ok(options)
-}
-
-/// The folder with our programs, built now.
-fn build() -> Result<PathBuf, Failure> {
-    let mut build = cargo(&["build", "--quiet", "--release", "--locked"]);
-    build.args(["--package", "etcd", "--package", "etcdctl", "--package", "etcdutl"]);
-    shell::run("build ours", &mut build)?;
-    let metadata = shell::output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
-    let target = metadata["target_directory"].as_str().unwrap_or("target");
-    Ok(Path::new(target).join("release"))
 }
 
 fn absolute(path: &str) -> Result<PathBuf, Failure> {

@@ -29,8 +29,7 @@ fn kubernetes(arguments: &[String]) -> Result<(), Failure> {
     default("--out", target.join("kubernetes").join(out));
     if !given("--reference") && !given("--help") {
         if !(given("--etcd") && given("--etcdctl")) {
-            let build = ["build", "--release", "--locked", "--package", "etcd", "--package", "etcdctl"];
-            shell::run("build etcd and etcdctl", &mut cargo(&build))?;
+            shell::ours()?;
         }
         default("--etcd", target.join("release").join("etcd"));
         default("--etcdctl", target.join("release").join("etcdctl"));

@@ -17,6 +17,15 @@ pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
+/// The folder with our programs in release, built now: always all three, as libraries would otherwise be built
+/// again for what each of them needs by itself.
+pub fn ours() -> Result<PathBuf, Failure> {
+    let mut build = cargo(&["build", "--release", "--locked"]);
+    build.args(["--package", "etcd", "--package", "etcdctl", "--package", "etcdutl"]);
+    run("build ours", &mut build)?;
+    Ok(target().join("release"))
+}
+
 /// A command that starts at the top of the tree.
 pub fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
