@@ -15,7 +15,7 @@ use crate::network::ConnectionLoss;
 use crate::replicate::RaftInput;
 use crate::shared::StopReason;
 
-/// Messages of other members that may wait for the raft thread. Full: dropped, as a network may drop them.
+/// Messages of other members that may wait for the raft stage. Full: dropped, as a network may drop them.
 /// Source: etcd `server/etcdserver/api/rafthttp/peer.go`, which has as many for proposals.
 const INBOX_MAX: usize = 4096;
 
@@ -35,7 +35,7 @@ pub enum ReceiveError {
     NotForThisMember,
     /// Of a type that no member sends to another.
     Local,
-    /// The raft thread does not keep up.
+    /// The raft stage does not keep up.
     Full,
     Stopped,
 }

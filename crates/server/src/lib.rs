@@ -1,7 +1,7 @@
 //! One member of a cluster: bootstrap, propose, replicate, apply, checkpoint, and what runs beside them.
 //!
-//! [`Server`] (`handle.rs`) is what callers hold. Behind it four threads pass a write along, each owning
-//! what it works on:
+//! [`Server`] (`handle.rs`) is what callers hold. Behind it four stages pass a write along, each owning what it
+//! works on. Each has a thread; who else may take its turns is told in `inlet`.
 //!
 //! | thread | module | owns |
 //! |---|---|---|

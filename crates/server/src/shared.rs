@@ -52,7 +52,7 @@ pub struct Shared {
     pub storage_version: ArcSwapOption<Version>,
     pub raft: RaftProgress,
     pub file: FileProgress,
-    /// Written by the raft thread.
+    /// Written by the raft stage.
     pub leader: watch::Sender<Option<MemberId>>,
     /// When the last leader was elected, as this member saw it.
     pub leader_since: Mutex<Option<Duration>>,

@@ -1,4 +1,4 @@
-//! The apply thread: the single writer of everything the cluster agrees on.
+//! The apply stage: the single writer of everything the cluster agrees on.
 //!
 //! For each batch of committed entries: apply them all, publish one view, tell the watch hub, hand the batch
 //! to the backend, answer the proposers. In that order, so that whoever is answered finds its write in
@@ -45,7 +45,7 @@ const INSTALLATION_LOOK: Duration = Duration::from_millis(2);
 /// What an entry counts beside its data: more than raft counts for it.
 const ENTRY_OVERHEAD_BYTES: usize = 32;
 
-/// What the apply thread is told.
+/// What the apply stage is told.
 pub enum ApplyInput {
     /// Committed entries, in order and without a gap.
     Entries(Vec<Entry>),

@@ -1,6 +1,6 @@
-//! The raft thread: drives the raft core, and never touches a disk or a socket.
+//! The raft stage: drives the raft core, and never touches a disk or a socket.
 //!
-//! It takes all that waits in its queue, steps the core once for each, and then carries out what the core
+//! A turn takes all that waits in its queue, steps the core once for each, and then carries out what the core
 //! wants: messages that promise nothing go to the network at once, writes to the log writer, committed
 //! entries to the apply thread, confirmed reads to their callers. An idle member's thread wakes once per tick.
 
@@ -50,7 +50,7 @@ const SNAPSHOT_HOLD: Duration = Duration::from_secs(30);
 /// Membership changes that may wait for an earlier one. Full: "too many requests".
 const HELD_CHANGES_MAX: usize = 64;
 
-/// What the raft thread is told.
+/// What the raft stage is told.
 pub enum RaftInput {
     /// Something for the log; `id` is what its proposer waits for.
     Propose {
