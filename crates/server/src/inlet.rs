@@ -83,9 +83,12 @@ impl<S: TakesTurns> Inlet<S> {
     pub fn wake(&self) {
         // Between the caller's input and the look: see `turn_here`, and the end of a claim.
         fence(Ordering::SeqCst);
-        if self.seat.is_claimed.load(Ordering::Relaxed) {
-            return;
+        if !self.seat.is_claimed.load(Ordering::Relaxed) {
+            self.unpark();
         }
+    }
+
+    fn unpark(&self) {
         if let Some(thread) = self.seat.thread.get() {
             thread.unpark();
         }
@@ -99,6 +102,7 @@ impl<S: TakesTurns> Inlet<S> {
         let Some(stage) = seat.as_mut() else { return };
         if stage.turn() == Flow::Stop {
             end(&mut seat);
+            return self.unpark();
         }
         drop(seat);
         fence(Ordering::SeqCst);
