@@ -45,6 +45,9 @@ struct Seat<S> {
     thread: OnceLock<Thread>,
     /// Somebody will look after the queue in a moment, so that the thread need not be woken.
     is_claimed: AtomicBool,
+    /// When the thread last held the stage nothing was to become due, so it sleeps until it is woken. Written
+    /// and read by whoever holds the stage.
+    sleeps_long: AtomicBool,
 }
 
 impl<S: TakesTurns> Clone for Inlet<S> {
@@ -55,8 +58,13 @@ impl<S: TakesTurns> Clone for Inlet<S> {
 
 impl<S: TakesTurns> Inlet<S> {
     pub fn new(queue: Sender<S::Input>) -> Inlet<S> {
-        let (thread, is_claimed) = (OnceLock::new(), AtomicBool::new(false));
-        Inlet { queue, seat: Arc::new(Seat { stage: Mutex::new(None), thread, is_claimed }) }
+        let seat = Seat {
+            stage: Mutex::new(None),
+            thread: OnceLock::new(),
+            is_claimed: AtomicBool::new(false),
+            sleeps_long: AtomicBool::new(false),
+        };
+        Inlet { queue, seat: Arc::new(seat) }
     }
 
     /// Puts an input in, and has the stage's thread take it.
@@ -104,6 +112,10 @@ impl<S: TakesTurns> Inlet<S> {
             end(&mut seat);
             return self.unpark();
         }
+        // What this turn has begun goes on by itself: the thread must learn when it is due.
+        if stage.idle_for().is_some() && self.seat.sleeps_long.load(Ordering::Relaxed) {
+            self.unpark();
+        }
         drop(seat);
         fence(Ordering::SeqCst);
         if !self.is_empty() {
@@ -139,7 +151,9 @@ impl<S: TakesTurns> Inlet<S> {
         let mut seat = self.seat.stage.lock();
         let stage = seat.as_mut()?;
         if stage.turn() == Flow::Continue {
-            return Some(stage.idle_for());
+            let idle = stage.idle_for();
+            self.seat.sleeps_long.store(idle.is_none(), Ordering::Relaxed);
+            return Some(idle);
         }
         end(&mut seat);
         None
@@ -191,8 +205,12 @@ mod tests {
 
     use super::*;
 
+    /// Gives three further turns something to do.
+    const LONG: u64 = u64::MAX;
+
     /// Adds up its inputs; 0 stops it.
     struct Sum {
+        left: u64,
         queue: Receiver<u64>,
         sum: Arc<AtomicU64>,
         taken_by: Arc<Mutex<Option<ThreadId>>>,
@@ -202,10 +220,18 @@ mod tests {
         type Input = u64;
 
         fn turn(&mut self) -> Flow {
+            if self.left > 0 {
+                self.left -= 1;
+                self.sum.fetch_add(1, Ordering::Relaxed);
+            }
             while let Ok(input) = self.queue.try_recv() {
                 *self.taken_by.lock() = Some(thread::current().id());
                 if input == 0 {
                     return Flow::Stop;
+                }
+                if input == LONG {
+                    self.left = 3;
+                    continue;
                 }
                 self.sum.fetch_add(input, Ordering::Relaxed);
             }
@@ -213,7 +239,7 @@ mod tests {
         }
 
         fn idle_for(&self) -> Option<Duration> {
-            None
+            (self.left > 0).then_some(Duration::ZERO)
         }
 
         fn end(self) {
@@ -223,7 +249,7 @@ mod tests {
 
     fn stage() -> (Inlet<Sum>, Sum) {
         let (sender, queue) = unbounded();
-        (Inlet::new(sender), Sum { queue, sum: Arc::default(), taken_by: Arc::default() })
+        (Inlet::new(sender), Sum { left: 0, queue, sum: Arc::default(), taken_by: Arc::default() })
     }
 
     #[test]
@@ -278,5 +304,23 @@ mod tests {
         inlet.put(0).unwrap();
         inlet.turn_here();
         assert_eq!(inlet.put(1), Err(Ended));
+    }
+    #[test]
+    fn the_thread_goes_on_with_what_a_caller_has_begun() {
+        let (inlet, stage) = stage();
+        let sum = stage.sum.clone();
+        let its_thread = inlet.clone();
+        let thread = thread::spawn(move || its_thread.run(stage));
+        while !inlet.seat.sleeps_long.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+        inlet.put(LONG).unwrap();
+        inlet.turn_here();
+        // Nobody calls again.
+        while sum.load(Ordering::Relaxed) < 3 {
+            thread::yield_now();
+        }
+        inlet.send(0).unwrap();
+        thread.join().unwrap();
     }
 }
