@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use disk::{Disk, File, OpenMode};
 use membership::MemberId;
@@ -124,6 +125,7 @@ impl Server {
 
     /// Begins to take a snapshot's file, which precedes its `Snap` message into the raft core.
     pub fn receive_snapshot(&self, index: u64) -> io::Result<SnapshotWriter> {
+        self.shared.snapshot_begun.store(self.shared.request_ids.next(), Ordering::Relaxed);
         SnapshotWriter::begin(self.shared.disk.clone(), self.shared.config.snap_dir(), index)
     }
 

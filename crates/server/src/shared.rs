@@ -1,6 +1,7 @@
 //! What the member's threads and its callers share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use apply::{Alarms, Outcome};
@@ -60,6 +61,8 @@ pub struct Shared {
     pub stop: watch::Sender<Option<StopReason>>,
     pub request_ids: RequestIds,
     pub waiters: Waiters<Result<Outcome, Error>>,
+    /// Requests with lower ids were made before the last snapshot from another member began to come in.
+    pub snapshot_begun: AtomicU64,
     pub reads: ReadQueue,
     pub apply_waiters: ApplyWaiters,
     pub to_raft: Inlet<Replicator>,

@@ -1,6 +1,7 @@
 //! Putting a member together, starting its threads, and stopping them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -367,6 +368,7 @@ fn share(config: Config, environment: Environment, booted: &mut Booted, inlets: 
         leader_since: Mutex::new(None),
         stop: watch::Sender::new(None),
         waiters: Waiters::default(),
+        snapshot_begun: AtomicU64::new(0),
         reads: ReadQueue::default(),
         apply_waiters: ApplyWaiters::default(),
         to_raft,

@@ -52,16 +52,29 @@ impl<T: Clone> Waiters<T> {
 
     /// Answers all whose proposal was taken before `term`, and says how many these were.
     pub fn answer_older(&self, term: u64, answer: &T) -> usize {
+        self.answer_taken(answer, |_, taken_in| taken_in < term)
+    }
+
+    /// Answers all whose proposal was taken and whose id was drawn before `limit`.
+    pub fn answer_before(&self, limit: u64, answer: &T) -> usize {
+        self.answer_taken(answer, |id, _| id < limit)
+    }
+
+    /// In the order of the ids.
+    fn answer_taken(&self, answer: &T, is_meant: impl Fn(u64, u64) -> bool) -> usize {
         let mut by_id = self.by_id.lock();
-        let mut older: Vec<u64> =
-            by_id.iter().filter(|(_, waiter)| (1..term).contains(&waiter.term)).map(|(id, _)| *id).collect();
-        older.sort_unstable();
-        for id in &older {
+        let mut meant: Vec<u64> = by_id
+            .iter()
+            .filter(|(id, waiter)| waiter.term > 0 && is_meant(**id, waiter.term))
+            .map(|(id, _)| *id)
+            .collect();
+        meant.sort_unstable();
+        for id in &meant {
             if let Some(waiter) = by_id.remove(id) {
                 waiter.answer.send(answer.clone()).ok();
             }
         }
-        older.len()
+        meant.len()
     }
 
     pub fn forget(&self, id: u64) {
@@ -92,5 +105,16 @@ mod tests {
         assert_eq!(receivers[0].try_recv(), Ok("lost"));
         assert!(receivers[1].try_recv().is_err() && receivers[2].try_recv().is_err());
         assert_eq!(waiters.count(), 2);
+    }
+
+    #[test]
+    fn what_was_not_taken_is_not_answered_with_what_came_before() {
+        let waiters: Waiters<&str> = Waiters::default();
+        let mut receivers: Vec<_> = (1..=3).map(|id| waiters.register(id)).collect();
+        waiters.note_proposed(2, 5);
+        waiters.note_proposed(3, 5);
+        assert_eq!(waiters.answer_before(3, &"unknown"), 1);
+        assert_eq!(receivers[1].try_recv(), Ok("unknown"));
+        assert!(receivers[0].try_recv().is_err() && receivers[2].try_recv().is_err());
     }
 }

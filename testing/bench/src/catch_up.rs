@@ -94,6 +94,8 @@ fn round(cluster: &mut Cluster, put: &mut Put, seen: &mut Seen, slice_time: Dura
     let target = cluster.members[leader].status()?.raft_index;
     cluster.members[late].start_again()?;
     let (slice, seconds) = beside(&mut pool, put, &cluster.members[late], target)?;
+    let (puts, p999) = (slice.ops, slice.latencies.quantile_ms(999));
+    eprintln!("caught up in {seconds:.2} s beside {puts} puts, p99.9 {p999:.2} ms");
     seen.beside.add(&slice);
     seen.seconds += seconds;
     seen.snapshots += cluster.members[leader].metric(sent)? - snapshots_before;

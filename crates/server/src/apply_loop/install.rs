@@ -2,6 +2,7 @@
 //! read anew from it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bolt::ReadTx;
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
@@ -107,8 +108,11 @@ impl ApplyLoop {
         shared.hub.restore(revision);
         shared.raft.set_applied(applied.index, applied.term);
         shared.to_backend.send(BackendInput::Installed { unfinished_compaction: resumed }).ok();
-        // What was proposed here before may be in the snapshot or may be lost: nobody can tell any more.
+        // What was proposed here before may be in the snapshot or may be lost: nobody can tell any more, and
+        // what is in the snapshot will not come by.
         shared.waiters.answer_older(applied.term, &Err(Error::TimeoutLeaderFailure));
+        let begun = shared.snapshot_begun.load(Ordering::Relaxed);
+        shared.waiters.answer_before(begun, &Err(Error::Timeout));
         shared.apply_waiters.reached(applied.index);
         self.to_raft
             .send(RaftInput::Applied { index: snapshot.index().0, conf_state: self.conf_state.clone() })

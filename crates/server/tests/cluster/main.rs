@@ -253,12 +253,21 @@ fn a_member_that_was_cut_off_for_long_catches_up_by_snapshot() {
         let leader = cluster.leader().await;
         let (near, far) = ((leader + 1) % 3, (leader + 2) % 3);
         cluster.wires.cut(cluster.id(far));
+        let cut_off = cluster.server(far).clone();
+        let lost = tokio::spawn(async move { put(&cut_off, "lost", "v").await.map(drop) });
+        // Raft is told of what is applied, and forgets it, by the 256 KiB.
+        let value = "v".repeat(4096);
         for n in 0..400 {
-            put_surely(cluster.server(near), &format!("k{n}"), "v").await;
+            put_surely(cluster.server(near), &format!("k{n}"), &value).await;
         }
         cluster.wires.heal();
         cluster.leader().await;
         assert_eq!(count(cluster.server(far)).await, 400);
+        assert!(cluster.wires.snapshots() > 0);
+        // It might be in the snapshot: nothing tells any more, and its own time limit is far longer than this.
+        let outcome = timeout(Duration::from_secs(2), lost).await.expect("answered with the snapshot");
+        let outcome = outcome.expect("no panic");
+        assert!(matches!(outcome, Err(Error::Timeout | Error::TimeoutLeaderFailure)), "{outcome:?}");
         cluster.agree().await;
         // What it installed is what it starts from.
         cluster.stop(far).await;

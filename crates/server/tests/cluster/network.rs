@@ -28,6 +28,8 @@ struct State {
     urls: BTreeMap<String, MemberId>,
     cut: BTreeSet<MemberId>,
     connected_since: BTreeMap<MemberId, Instant>,
+    /// Snapshots that arrived.
+    snapshots: usize,
 }
 
 impl Wires {
@@ -51,6 +53,10 @@ impl Wires {
 
     pub fn heal(&self) {
         self.state.lock().cut.clear();
+    }
+
+    pub fn snapshots(&self) -> usize {
+        self.state.lock().snapshots
     }
 
     pub fn end_of(&self, url: &str) -> WireEnd {
@@ -107,6 +113,7 @@ impl Network for WireEnd {
         let to = MemberId(message.to);
         let Some(own) = self.own() else { return };
         let Some(server) = self.reach(to) else { return own.report_snapshot(to, SnapshotStatus::Failed) };
+        let wires = self.wires.clone();
         std::thread::spawn(move || {
             let index = message.snapshot.as_ref().expect("it has one").index().0;
             let mut writer = server.receive_snapshot(index).expect("a file");
@@ -118,6 +125,7 @@ impl Network for WireEnd {
                 }
             }
             writer.finish().expect("durable");
+            wires.state.lock().snapshots += 1;
             let status = match server.receive(message) {
                 Ok(()) => SnapshotStatus::Finished,
                 Err(_) => SnapshotStatus::Failed,
