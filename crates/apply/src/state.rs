@@ -99,6 +99,13 @@ impl State {
         State { store, alarms, cluster, effects: Effects::default() }
     }
 
+    /// Goes on with what a leader's snapshot holds. Nothing may be applied of which the effects were not taken.
+    pub fn take_over(&mut self, fresh: State) {
+        let State { store, alarms, cluster, effects } = fresh;
+        self.store.take_over(store);
+        (self.alarms, self.cluster, self.effects) = (alarms, cluster, effects);
+    }
+
     /// What has been applied since the last call.
     pub fn take_effects(&mut self) -> Effects {
         std::mem::take(&mut self.effects)

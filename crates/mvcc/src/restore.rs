@@ -65,21 +65,13 @@ impl Store {
         Ok(Restored { store, resumed })
     }
 
-    /// As [`Store::restore`], into the cell that readers already hold: after a leader's snapshot took the
+    /// Goes on with what `fresh` holds, in the cell that readers already have: a leader's snapshot took the
     /// place of the file. Records that were not folded are forgotten; the snapshot holds them or their
     /// successors.
-    pub fn restore_again(
-        &mut self,
-        source: Arc<dyn RecordSource>,
-        compactions: CompactionsOnFile,
-        attach: &mut dyn FnMut(&[u8], LeaseId),
-    ) -> Result<Option<CompactionPlan>, SourceError> {
-        let Restored { store, resumed } = Store::restore(source, compactions, attach)?;
+    pub fn take_over(&mut self, fresh: Store) {
         let cell = self.cell.clone();
-        let fresh = store.cell.load();
-        cell.reset(&fresh);
-        *self = Store { cell, ..store };
-        Ok(resumed)
+        cell.reset(&fresh.cell.load());
+        *self = Store { cell, ..fresh };
     }
 }
 

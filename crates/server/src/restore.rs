@@ -2,29 +2,62 @@
 
 use std::fmt::Display;
 use std::path::Path;
+use std::sync::Arc;
 
-use apply::Alarms;
+use apply::{Alarms, State};
 use bolt::ReadTx;
 use bytes::Bytes;
 use lease::{CheckpointPolicy, Lessor};
 use membership::{Cluster, Version};
-use mvcc::CompactionsOnFile;
+use mvcc::{CompactionPlan, CompactionsOnFile, Store};
 use raft::ConfState;
 
-use crate::backend::{self, Bucket};
+use crate::backend::{self, Applied, Bucket, FileSource};
 use crate::config::Config;
 use crate::versions;
 
 /// The newest layout of the file that this release reads.
 const STORAGE_VERSION_MAX: Version = Version::new(3, 7);
 
-/// Everything but the keys, which [`mvcc::Store::restore`] reads.
+/// Everything but the keys.
 pub struct Parts {
     pub storage_version: Option<Version>,
     pub cluster: Cluster,
-    pub alarms: Alarms,
+    pub applied: Applied,
+    alarms: Alarms,
+    lessor: Lessor,
+    compactions: CompactionsOnFile,
+}
+
+/// Everything.
+pub struct Restored {
+    pub state: State,
     pub lessor: Lessor,
-    pub compactions: CompactionsOnFile,
+    pub storage_version: Option<Version>,
+    /// The file holds everything up to here.
+    pub applied: Applied,
+    pub unfinished_compaction: Option<CompactionPlan>,
+}
+
+impl Parts {
+    /// Reads the keys too, which may take long; the error's text names the file.
+    pub fn with_keys(self, tx: ReadTx, path: &Path) -> Result<Restored, String> {
+        let Parts { storage_version, cluster, applied, alarms, mut lessor, compactions } = self;
+        let source = Arc::new(FileSource::new(tx).map_err(|error| told(path, &error))?);
+        let mut lost = 0_u64;
+        let mut attach = |key: &[u8], id: mvcc::LeaseId| {
+            if lessor.attach(lease::LeaseId(id.0), Bytes::copy_from_slice(key)).is_err() {
+                lost += 1;
+            }
+        };
+        let mvcc::Restored { store, resumed } =
+            Store::restore(source, compactions, &mut attach).map_err(|error| told(path, &error))?;
+        if lost > 0 {
+            tracing::warn!(keys = lost, "keys name leases that do not exist");
+        }
+        let state = State::new(store, alarms, cluster);
+        Ok(Restored { state, lessor, storage_version, applied, unfinished_compaction: resumed })
+    }
 }
 
 /// Reads the parts; the error's text names the file.
@@ -45,6 +78,7 @@ pub fn parts(tx: &ReadTx, path: &Path, config: &Config) -> Result<Parts, String>
     Ok(Parts {
         storage_version,
         cluster,
+        applied: backend::applied(tx).map_err(|error| told(path, &error))?,
         alarms: alarms(tx, path)?,
         lessor: lessor(tx, path, config)?,
         compactions: storage::compactions(tx).map_err(|error| told(path, &error))?,
@@ -100,24 +134,6 @@ fn lessor(tx: &ReadTx, path: &Path, config: &Config) -> Result<Lessor, String> {
         pairs.into_iter().map(|(key, value)| lease::Record::decode(key, value)).collect();
     let records = records.map_err(|error| told(path, &format!("read lease: {error}")))?;
     Ok(Lessor::restore(lease_config, records))
-}
-
-/// Gives keys back to their leases; counts in `lost` those whose lease does not exist.
-pub fn attach_to<'a>(
-    lessor: &'a mut Lessor,
-    lost: &'a mut u64,
-) -> impl FnMut(&[u8], mvcc::LeaseId) + use<'a> {
-    |key, id| {
-        if lessor.attach(lease::LeaseId(id.0), Bytes::copy_from_slice(key)).is_err() {
-            *lost += 1;
-        }
-    }
-}
-
-pub fn warn_of_lost_leases(lost: u64) {
-    if lost > 0 {
-        tracing::warn!(keys = lost, "keys name leases that do not exist");
-    }
 }
 
 fn told(path: &Path, error: &dyn Display) -> String {

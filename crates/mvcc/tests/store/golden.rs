@@ -345,12 +345,14 @@ fn readers_follow_a_snapshot_through_the_same_cell() {
     let before = cell.load();
     let kv = Kv { key: b"new".to_vec(), create: 9, modified: 9, version: 1, lease: 5, ..Kv::default() };
     let mut leases = Vec::new();
-    let resumed = member.store.restore_again(
+    let restored = Store::restore(
         Arc::new(MemorySource::new([stored(9, 0, &kv)])),
         CompactionsOnFile::default(),
         &mut |key, lease| leases.push((key.to_vec(), lease)),
     );
-    assert!(resumed.unwrap().is_none());
+    let restored = restored.unwrap();
+    assert!(restored.resumed.is_none());
+    member.store.take_over(restored.store);
     assert_eq!(leases, [(b"new".to_vec(), LeaseId(5))]);
     assert_eq!(keys(&cell.load().range(&all()).unwrap()), ["new"]);
     assert_eq!(keys(&before.range(&all()).unwrap()), ["old"]);

@@ -1,30 +1,29 @@
-//! A snapshot from the leader: the received file takes the place of ours, and everything that was applied is
-//! read anew from it.
+//! A snapshot from the leader: the backend thread lets the received file take the place of ours, everything
+//! that was applied is read anew from it in the background, and then taken over here.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bolt::ReadTx;
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use raft::Snapshot;
 
 use super::ApplyLoop;
-use crate::backend::{self, BackendInput, FileSource};
+use crate::backend::BackendInput;
 use crate::error::Error;
 use crate::replicate::RaftInput;
-use crate::restore;
+use crate::restore::Restored;
 
 /// The state of the file that took over, or why it did not.
-pub type Installed = Result<ReadTx, String>;
+pub type Installed = Result<Restored, String>;
 
-/// An installation that the backend thread is at.
+/// An installation that others are at.
 pub struct Installing {
     snapshot: Snapshot,
     installed: Receiver<Installed>,
 }
 
 impl Installing {
-    /// `Ok(None)` while the backend thread is still at it; an error when it has stopped, and with it the member.
+    /// `Ok(None)` while they are still at it; an error when they have stopped, and with them the member.
     pub fn look(&self) -> Result<Option<Installed>, ()> {
         match self.installed.try_recv() {
             Ok(installed) => Ok(Some(installed)),
@@ -63,10 +62,7 @@ impl ApplyLoop {
         installed: Installed,
     ) -> Result<(), String> {
         let Installing { snapshot, .. } = installing;
-        let tx = installed?;
-        let shared = self.shared.clone();
-        let path = shared.config.snap_dir().join("db");
-        let applied = backend::applied(&tx).map_err(|error| error.to_string())?;
+        let Restored { state, lessor, storage_version, applied, unfinished_compaction } = installed?;
         if applied.index < snapshot.index().0 {
             return Err(format!(
                 "the file of the snapshot at {} holds the state of {} only",
@@ -74,23 +70,13 @@ impl ApplyLoop {
                 applied.index
             ));
         }
-        let mut parts = restore::parts(&tx, &path, &shared.config)?;
-        let source = Arc::new(FileSource::new(tx.clone()).map_err(|error| error.to_string())?);
-        let mut lost = 0_u64;
-        let resumed = self
-            .state
-            .store
-            .restore_again(source, parts.compactions, &mut restore::attach_to(&mut parts.lessor, &mut lost))
-            .map_err(|error| error.to_string())?;
-        restore::warn_of_lost_leases(lost);
-
+        let shared = self.shared.clone();
         let members_before: Vec<_> = self.state.cluster.members().map(|member| member.id).collect();
-        self.state.alarms = parts.alarms;
-        self.state.cluster = parts.cluster;
-        *shared.lessor.lock() = parts.lessor;
+        self.state.take_over(state);
+        *shared.lessor.lock() = lessor;
         shared.alarms.store(Arc::new(self.state.alarms.clone()));
         shared.publish_cluster(&self.state.cluster);
-        shared.storage_version.store(parts.storage_version.map(Arc::new));
+        shared.storage_version.store(storage_version.map(Arc::new));
         *shared.compaction_hashes.lock() = Default::default();
         for id in members_before {
             if self.state.cluster.member(id).is_none() {
@@ -107,7 +93,7 @@ impl ApplyLoop {
         let revision = self.state.store.revision();
         shared.hub.restore(revision);
         shared.raft.set_applied(applied.index, applied.term);
-        shared.to_backend.send(BackendInput::Installed { unfinished_compaction: resumed }).ok();
+        shared.to_backend.send(BackendInput::Installed { unfinished_compaction }).ok();
         // What was proposed here before may be in the snapshot or may be lost: nobody can tell any more, and
         // what is in the snapshot will not come by.
         shared.waiters.answer_older(applied.term, &Err(Error::TimeoutLeaderFailure));

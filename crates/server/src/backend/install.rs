@@ -10,6 +10,7 @@ use storage::v2_store;
 
 use super::{Backend, SnapshotReader, applied, make_buckets, options, storage_version};
 use crate::apply_loop::Installed;
+use crate::background;
 use crate::replicate::RaftInput;
 use crate::restore;
 
@@ -53,7 +54,7 @@ impl Backend {
     }
 
     /// Nothing that waits for the file is of use any more: the snapshot holds all of it, or its successors.
-    pub(super) fn install(&mut self, index: u64, done: &Sender<Installed>) {
+    pub(super) fn install(&mut self, index: u64, done: Sender<Installed>) {
         self.abandon_defrag();
         self.waiting.clear();
         self.waiting_ops = 0;
@@ -62,12 +63,31 @@ impl Backend {
         self.compaction = None;
         self.next_compactions.clear();
         self.exchanging = true;
-        let installed = self.exchange(index).map(|db| {
-            self.db = db;
-            self.note_sizes();
-            self.db.begin_read()
-        });
-        done.send(installed).ok();
+        match self.exchange(index) {
+            Ok(db) => {
+                self.db = db;
+                self.note_sizes();
+                self.read_installed(done);
+            }
+            Err(why) => drop(done.send(Err(why))),
+        }
+    }
+
+    /// In the background: reading all keys keeps a processor busy for long, and whatever else runs on this
+    /// machine must not wait for that.
+    fn read_installed(&self, done: Sender<Installed>) {
+        let (tx, path, shared) = (self.db.begin_read(), self.path.clone(), self.shared.clone());
+        let read = move || {
+            let restored =
+                restore::parts(&tx, &path, &shared.config).and_then(|parts| parts.with_keys(tx, &path));
+            done.send(restored).ok();
+        };
+        if self.shared.clock.is_simulated() {
+            return read();
+        }
+        if let Err(error) = background::spawn("install", read) {
+            self.shared.fail(format!("start a thread to read an installed snapshot: {error}"));
+        }
     }
 
     fn exchange(&mut self, index: u64) -> Result<Db, String> {

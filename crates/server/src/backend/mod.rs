@@ -274,7 +274,7 @@ impl Backend {
 
     fn handle(&mut self, input: BackendInput) -> bolt::Result<()> {
         match input {
-            BackendInput::Install { index, done } => self.install(index, &done),
+            BackendInput::Install { index, done } => self.install(index, done),
             BackendInput::Installed { unfinished_compaction } => {
                 self.exchanging = false;
                 if let Some(plan) = unfinished_compaction {

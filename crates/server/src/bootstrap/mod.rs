@@ -24,7 +24,7 @@ use bytes::Bytes;
 use disk::Disk;
 use lease::Lessor;
 use membership::{ClusterId, MemberId, Version};
-use mvcc::{CompactionPlan, Store};
+use mvcc::CompactionPlan;
 use prost::Message;
 use proto::walpb;
 use raft::{ConfState, Entry, EntryId, HardState, Index, MemoryStorage, RawNode, SnapshotMetadata};
@@ -32,10 +32,10 @@ use tokio::runtime::Handle;
 use wal::{Presence, SnapshotRecord, Wal};
 
 use crate::apply_loop::Start;
-use crate::backend::{self, Applied, FileSource};
+use crate::backend::Applied;
 use crate::config::{ClusterState, Config};
 use crate::network::Network;
-use crate::restore::{self, Parts};
+use crate::restore::{self, Restored};
 use crate::start::Environment;
 
 /// Bytes of proposals that may wait for the disk. Full: "too many requests", so that a stalled disk does not
@@ -214,12 +214,13 @@ impl Dir<'_> {
         log: LogState,
     ) -> Result<Booted> {
         let tx = db.begin_read();
-        let mut parts = restore::parts(&tx, &self.db_path, self.config).map_err(BootError::Data)?;
-        let applied = backend::applied(&tx).map_err(|error| self.file_error(error))?;
-        self.refuse_shortened_log(applied, &log)?;
-        let (store, unfinished_compaction) = self.restore_store(tx, &mut parts)?;
-        let conf_state = match parts.cluster.members().next() {
-            Some(_) => restore::conf_state_of(&parts.cluster),
+        let parts = restore::parts(&tx, &self.db_path, self.config).map_err(BootError::Data)?;
+        self.refuse_shortened_log(parts.applied, &log)?;
+        let restored = parts.with_keys(tx, &self.db_path).map_err(BootError::Data)?;
+        let Restored { state, lessor, storage_version, applied, unfinished_compaction } = restored;
+        tracing::info!(current_rev = state.store.revision().get(), "kvstore restored");
+        let conf_state = match state.cluster.members().next() {
+            Some(_) => restore::conf_state_of(&state.cluster),
             // Nothing of the log is in the file yet.
             None => log.conf_state(),
         };
@@ -233,10 +234,10 @@ impl Dir<'_> {
             db_path: self.db_path.clone(),
             wal,
             node,
-            state: State::new(store, parts.alarms, parts.cluster),
-            lessor: Some(parts.lessor),
+            state,
+            lessor: Some(lessor),
             unfinished_compaction,
-            storage_version: parts.storage_version,
+            storage_version,
             start: Start { conf_state, applied, snapshot_index },
             hard_state,
         })
@@ -256,18 +257,6 @@ impl Dir<'_> {
             applied.index,
             self.wal_dir.display()
         )))
-    }
-
-    fn restore_store(&self, tx: bolt::ReadTx, parts: &mut Parts) -> Result<(Store, Option<CompactionPlan>)> {
-        let source = Arc::new(FileSource::new(tx).map_err(|error| self.file_error(error))?);
-        let mut lost = 0_u64;
-        let restored =
-            Store::restore(source, parts.compactions, &mut restore::attach_to(&mut parts.lessor, &mut lost));
-        let restored =
-            restored.map_err(|error| BootError::Data(format!("{}: {error}", self.db_path.display())))?;
-        restore::warn_of_lost_leases(lost);
-        tracing::info!(current_rev = restored.store.revision().get(), "kvstore restored");
-        Ok((restored.store, restored.resumed))
     }
 
     /// Raft goes on behind what the file holds: those entries are not handed out again.
