@@ -5,6 +5,7 @@
 
 mod mapping;
 pub mod mem;
+mod open_file;
 mod real;
 
 pub use mem::MemDisk;

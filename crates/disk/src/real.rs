@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::mapping::Reservation;
+use crate::open_file::OpenFile;
 use crate::{Disk, File, LockKind, Mapping, OpenMode};
 
 /// The machine's file system.
@@ -26,7 +27,7 @@ impl Disk for RealDisk {
             OpenMode::Create => options.write(true).create(true),
             OpenMode::CreateNew => options.write(true).create_new(true),
         };
-        Ok(Arc::new(RealFile { file: options.open(path)? }))
+        Ok(Arc::new(RealFile { file: Arc::new(OpenFile::new(options.open(path)?)) }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -46,11 +47,17 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
+        let replaced = open_to_free(to);
+        fs::rename(from, to)?;
+        drop(replaced);
+        Ok(())
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        let removed = open_to_free(path);
+        fs::remove_file(path)?;
+        drop(removed);
+        Ok(())
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -66,8 +73,15 @@ impl Disk for RealDisk {
     }
 }
 
+/// Frees the file step by step once it has lost its name. What cannot be opened goes as it goes.
+fn open_to_free(path: &Path) -> Option<OpenFile> {
+    let is_file = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
+    let opened = is_file.then(|| fs::File::options().write(true).open(path).ok()).flatten();
+    opened.map(OpenFile::new)
+}
+
 struct RealFile {
-    file: fs::File,
+    file: Arc<OpenFile>,
 }
 
 impl File for RealFile {
@@ -101,7 +115,7 @@ impl File for RealFile {
         if present >= len {
             return Ok(());
         }
-        let reserve = || fallocate(&self.file, FallocateFlags::empty(), present, len - present);
+        let reserve = || fallocate(&**self.file, FallocateFlags::empty(), present, len - present);
         // A signal may interrupt it, or a pause of the whole machine: that says nothing about the disk.
         match rustix::io::retry_on_intr(reserve) {
             Ok(()) => Ok(()),
@@ -132,7 +146,20 @@ impl File for RealFile {
     }
 
     fn map(&self, reserve_bytes: u64) -> io::Result<Arc<dyn Mapping>> {
-        Ok(Arc::new(Reservation::new(&self.file, reserve_bytes)?))
+        let reservation = Reservation::new(&self.file, reserve_bytes)?;
+        Ok(Arc::new(RealMapping { reservation, _file: self.file.clone() }))
+    }
+}
+
+struct RealMapping {
+    reservation: Reservation,
+    /// Goes behind the mapping: what is still mapped may not be shortened.
+    _file: Arc<OpenFile>,
+}
+
+impl Mapping for RealMapping {
+    fn bytes(&self, offset: u64, len: usize) -> &[u8] {
+        self.reservation.bytes(offset, len)
     }
 }
 
