@@ -40,11 +40,11 @@ impl Server {
         if to == self.shared.member_id {
             return Ok(());
         }
-        let limit = self.shared.config.request_timeout();
-        self.transfer(to, limit).await
+        self.transfer(to, to, self.shared.config.request_timeout()).await
     }
 
-    async fn transfer(&self, to: MemberId, limit: Duration) -> Result<(), Error> {
+    /// `partner` is the other member that this one needs for it.
+    async fn transfer(&self, to: MemberId, partner: MemberId, limit: Duration) -> Result<(), Error> {
         let me = self.shared.member_id;
         tracing::info!(
             local_member_id = %me,
@@ -57,8 +57,8 @@ impl Server {
             arrived = timeout(limit, leader.wait_for(|leader| *leader == Some(to))) => {
                 arrived.map_err(|_| Error::TimeoutLeaderTransfer)?.map_err(|_| Error::Stopped)
             }
-            // It cannot take over what it does not hear of.
-            () = self.gone(to) => Err(Error::TimeoutLeaderTransfer),
+            // Nobody can take over what they do not hear of.
+            () = self.gone(partner) => Err(Error::TimeoutLeaderTransfer),
         };
         arrived?;
         tracing::info!(local_member_id = %me, transferee_member_id = %to, "leadership transfer finished");
@@ -72,9 +72,32 @@ impl Server {
         }
     }
 
-    /// Before this member stops: hands leadership, if it has it, to the voter that has been connected for
-    /// longest, so that the others need not wait for an election timeout. Best effort.
+    /// Before this member stops: hands leadership, if it has it, to another one, so that the others need not wait
+    /// for an election timeout. Best effort.
     pub async fn hand_over(&self) {
+        self.hand_over_within(self.shared.config.request_timeout()).await;
+    }
+
+    /// Before a member is removed: if it leads, another one takes over first, and nobody needs to notice by an
+    /// election timeout that it is gone. Best effort.
+    pub(crate) async fn relieve(&self, id: MemberId) {
+        // Raft gives a transfer up after this time.
+        let limit = self.shared.config.election_timeout;
+        let me = self.shared.member_id;
+        if self.shared.raft.leader() != Some(id) {
+            return;
+        }
+        if id == me {
+            return self.hand_over_within(limit).await;
+        }
+        let may_lead = self.cluster().member(me).is_some_and(|member| !member.is_learner);
+        if may_lead {
+            self.try_transfer(me, id, limit).await;
+        }
+    }
+
+    /// To the voter that has been connected for longest.
+    async fn hand_over_within(&self, limit: Duration) {
         if !self.is_leader() {
             return;
         }
@@ -85,7 +108,11 @@ impl Server {
             .filter_map(|member| Some((self.shared.network.active_for(member.id)?, member.id)))
             .max_by_key(|(active, _)| *active);
         let Some((_, to)) = longest else { return };
-        if let Err(error) = self.transfer(to, self.shared.config.request_timeout()).await {
+        self.try_transfer(to, to, limit).await;
+    }
+
+    async fn try_transfer(&self, to: MemberId, partner: MemberId, limit: Duration) {
+        if let Err(error) = self.transfer(to, partner, limit).await {
             tracing::warn!(%error, transferee_member_id = %to, "leadership transfer failed");
         }
     }

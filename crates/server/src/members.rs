@@ -96,6 +96,7 @@ impl Server {
         if self.shared.config.strict_reconfig_check {
             self.may_remove(id)?;
         }
+        self.relieve(id).await;
         self.configure(ConfChange::remove_node(id.0)).await
     }
 

@@ -47,12 +47,16 @@ struct Cluster {
 
 impl Cluster {
     async fn of(size: usize) -> Cluster {
+        Cluster::configured(size, |config| config).await
+    }
+
+    async fn configured(size: usize, with: impl Fn(Config) -> Config) -> Cluster {
         let mut cluster = Cluster { wires: Wires::default(), members: Vec::new(), disks: Vec::new() };
         let all: Vec<usize> = (0..size).collect();
         for n in 0..size {
             cluster.disks.push(MemDisk::new());
             cluster.members.push(None);
-            cluster.start(config(n, &all, ClusterState::New), n).await;
+            cluster.start(with(config(n, &all, ClusterState::New)), n).await;
         }
         for member in cluster.members.iter().flatten() {
             timeout(PATIENCE, member.ready()).await.expect("ready in time");
@@ -330,6 +334,7 @@ fn members_join_as_learners_are_promoted_and_leave() {
         assert_eq!(count(cluster.server(3)).await, 200);
         assert_eq!(cluster.server(3).member_promote(added.id).await, Err(Error::MemberNotLearner));
 
+        let leader = cluster.leader().await;
         let gone = cluster.id(leader);
         let mut stopping = cluster.server(leader).stopping();
         match settled(|| cluster.server(3).member_remove(gone)).await {
@@ -344,6 +349,31 @@ fn members_join_as_learners_are_promoted_and_leave() {
         put_surely(cluster.server(3), "after", "v").await;
         assert_eq!(settled(|| cluster.server(3).member_remove(gone)).await, Err(Error::MemberNotFound));
         cluster.agree().await;
+    });
+}
+
+#[test]
+fn a_leader_is_relieved_before_it_is_removed() {
+    runtime().block_on(async {
+        // Long enough that no machine is too slow to hand over in time.
+        let election_timeout = Duration::from_secs(4);
+        let patient = |config| Config { election_timeout, strict_reconfig_check: false, ..config };
+        let mut cluster = Cluster::configured(3, patient).await;
+        // By another member, and then by itself.
+        for removed_by_itself in [false, true] {
+            let leader = cluster.leader().await;
+            let others: Vec<usize> =
+                (0..3).filter(|&n| n != leader && cluster.members[n].is_some()).collect();
+            let gone = cluster.id(leader);
+            let asked = if removed_by_itself { leader } else { others[0] };
+            let removed = cluster.server(asked).member_remove(gone).await;
+            // The removed one may end before it can answer.
+            assert!(removed.is_ok() || removed_by_itself, "{removed:?}");
+            let now = cluster.server(others[0]).raft().leader();
+            assert!(now.is_some_and(|now| now != gone), "{now:?} after {gone} was removed");
+            cluster.stop(leader).await;
+            put_surely(cluster.server(others[0]), "after", "v").await;
+        }
     });
 }
 
