@@ -109,13 +109,6 @@ impl Pool {
                     slice.ops += 1;
                     slice.bytes += bytes;
                     slice.latencies.record(now - started);
-                    if now - started > Duration::from_millis(12) {
-                        let t = std::time::SystemTime::now()
-                            .duration_since(std::time::UNIX_EPOCH)
-                            .unwrap()
-                            .as_micros();
-                        eprintln!("SLOW {} {}", t, (now - started).as_micros());
-                    }
                     if more(now) {
                         message.clear();
                         let path = work.request(client, &mut message);
