@@ -15,6 +15,9 @@ use parking_lot::Mutex;
 
 use crate::shared::Flow;
 
+/// Turns that one caller takes, as others put in more meanwhile, before it leaves the rest to the stage's thread.
+const TURNS_HERE_MAX: usize = 3;
+
 /// A stage of the pipeline. It holds the other end of its queue.
 pub trait TakesTurns: Send {
     type Input: Send;
@@ -104,23 +107,26 @@ impl<S: TakesTurns> Inlet<S> {
 
     /// Takes the stage's turn on this thread. When another thread is at it, that one sees what waits.
     pub fn turn_here(&self) {
-        // Either this thread gets the seat, or whoever holds it looks at the queue after giving it up.
-        fence(Ordering::SeqCst);
-        let Some(mut seat) = self.seat.stage.try_lock() else { return };
-        let Some(stage) = seat.as_mut() else { return };
-        if stage.turn() == Flow::Stop {
-            end(&mut seat);
-            return self.unpark();
+        for _ in 0..TURNS_HERE_MAX {
+            // Either this thread gets the seat, or whoever holds it looks at the queue after giving it up.
+            fence(Ordering::SeqCst);
+            let Some(mut seat) = self.seat.stage.try_lock() else { return };
+            let Some(stage) = seat.as_mut() else { return };
+            if stage.turn() == Flow::Stop {
+                end(&mut seat);
+                return self.unpark();
+            }
+            // What this turn has begun goes on by itself: the thread must learn when it is due.
+            if stage.idle_for().is_some() && self.seat.sleeps_long.load(Ordering::Relaxed) {
+                self.unpark();
+            }
+            drop(seat);
+            fence(Ordering::SeqCst);
+            if self.is_empty() {
+                return;
+            }
         }
-        // What this turn has begun goes on by itself: the thread must learn when it is due.
-        if stage.idle_for().is_some() && self.seat.sleeps_long.load(Ordering::Relaxed) {
-            self.unpark();
-        }
-        drop(seat);
-        fence(Ordering::SeqCst);
-        if !self.is_empty() {
-            self.wake();
-        }
+        self.wake();
     }
 
     /// Keeps the stage's thread asleep until the claim ends, for somebody who may take the turn then.
