@@ -459,11 +459,10 @@ impl Replicator {
         self.shared.raft.set_log_is_busy(!self.unsynced.is_empty());
     }
 
+    /// The member's own threads first: they work while this one is busy with the network, and on a machine that it
+    /// shares with its peers, those may run in its place as soon as they have something to read.
     fn carry_out(&mut self, ready: Ready) {
         let Ready { soft_state, read_states, send_now, persist, committed } = ready;
-        if !send_now.is_empty() {
-            self.send(send_now);
-        }
         if let Some(persist) = persist {
             if let Some(hard_state) = persist.hard_state {
                 self.shared.raft.set_term(hard_state.term.0);
@@ -482,6 +481,9 @@ impl Replicator {
         if let Some(last) = committed.last() {
             self.note_committed(last.index.0);
             self.send_to_apply(ApplyInput::Entries(committed));
+        }
+        if !send_now.is_empty() {
+            self.send(send_now);
         }
     }
 
