@@ -2,11 +2,15 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
+
+/// Bytes that are read from a pipe at once.
+const PIPE_READ_BYTES: usize = 8 << 10;
 
 /// A body of ours.
 pub enum Body {
@@ -14,6 +18,8 @@ pub enum Body {
     Whole(Option<Bytes>),
     /// Ends when the senders are gone, or with an error when one says that it must not count as whole.
     Pieces(mpsc::Receiver<Piece>),
+    /// Ends with the pipe.
+    Pipe(DuplexStream),
 }
 
 /// Part of a body.
@@ -68,6 +74,16 @@ impl http_body::Body for Body {
                 Some(Piece::Broken) => Some(Err(BrokenBody)),
                 None => None,
             }),
+            Body::Pipe(pipe) => {
+                let mut bytes = vec![0; PIPE_READ_BYTES];
+                let mut read = ReadBuf::new(&mut bytes);
+                if ready!(Pin::new(pipe).poll_read(cx, &mut read)).is_err() {
+                    return Poll::Ready(Some(Err(BrokenBody)));
+                }
+                let len = read.filled().len();
+                bytes.truncate(len);
+                Poll::Ready((len > 0).then(|| Ok(Frame::data(bytes.into()))))
+            }
         }
     }
 
@@ -78,7 +94,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Body::Pieces(_) => SizeHint::new(),
+            Body::Pieces(_) | Body::Pipe(_) => SizeHint::new(),
         }
     }
 }

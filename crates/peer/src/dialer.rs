@@ -15,7 +15,6 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use server::ConnectionLoss;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -27,6 +26,7 @@ use transport::tls::words;
 
 use crate::body::Body;
 use crate::config::PeerConfig;
+use crate::outlet::Wire;
 
 /// Idle connections kept for one address. More are closed once their answer is read.
 const IDLE_MAX: usize = 4;
@@ -77,9 +77,6 @@ pub struct Dialer {
     /// By URL; those that ended are dropped when the next one comes back.
     idle: Mutex<HashMap<String, Vec<SendRequest<Body>>>>,
 }
-
-trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
 impl Dialer {
     /// # Errors

@@ -1,7 +1,8 @@
 //! Both sides of etcd's protocol between members (rafthttp), as etcd 3.5 to 3.7 speak it.
 //!
 //! ```text
-//! raft, wal threads ─ PeerNetwork::send ─▶ peer: queue of each channel ─▶ stream that the other side has opened
+//! raft, wal threads ─ PeerNetwork::send ─▶ peer ─▶ outlet: queue and connection of a stream that the other
+//!                                            │      side has opened
 //!                                            └── no stream ──▶ pipeline: POST /raft
 //! server::Server ◀─ receive ─ stream that this side has opened │ POST /raft │ POST /raft/snapshot
 //! ```
@@ -11,7 +12,7 @@
 //! of them in [`questions`].
 //!
 //! Everything but the files of snapshots runs on one thread with a runtime of its own, so that heartbeats never
-//! wait behind the work for clients. A peer that is dead, slow or hostile holds up nobody else: each has its own
+//! wait behind the work for clients; small messages are written by whoever has them, without waking it. A peer that is dead, slow or hostile holds up nobody else: each has its own
 //! bounded queues, which drop when they are full, and its own connections.
 
 mod body;
@@ -23,6 +24,7 @@ mod headers;
 mod listener;
 mod metrics;
 mod network;
+mod outlet;
 mod peer;
 mod pipeline;
 mod probe;

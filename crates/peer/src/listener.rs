@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use transport::tls::TlsError;
@@ -18,7 +19,7 @@ use transport::{Acceptor, BoundSocket, Connects, ListenUrl, Rejected, Secured, S
 
 use crate::config::PeerConfig;
 use crate::network::Shared;
-use crate::{routes, san};
+use crate::{routes, san, stream};
 
 /// As it is negotiated in the handshake.
 const HTTP_2: &[u8] = b"h2";
@@ -192,20 +193,35 @@ async fn serve_http<S>(shared: Arc<Shared>, stream: S, version: Version, slot: O
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (taking, mut taken) = oneshot::channel();
+    // For the first request only: before a later one, an answer may not have left yet.
+    let takeover = Mutex::new((version == Version::Http1).then_some(taking));
+    let responding = shared.clone();
     let service = service_fn(move |request| {
-        let shared = shared.clone();
-        async move { Ok::<_, Infallible>(routes::respond(&shared, request).await) }
+        let (shared, takeover) = (responding.clone(), takeover.lock().take());
+        async move { Ok::<_, Infallible>(routes::respond(&shared, request, takeover).await) }
     });
     let stream = TokioIo::new(stream);
     let served = match version {
         Version::Http1 => {
             let mut builder = hyper::server::conn::http1::Builder::new();
-            // Names as Go spells them; and whoever shuts its sending side down may still read.
+            // Names as Go spells them.
             builder
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_READ_TIMEOUT)
                 .title_case_headers(true);
-            builder.serve_connection(stream, service).await
+            let mut connection = builder.serve_connection(stream, service);
+            tokio::select! {
+                served = &mut connection => served,
+                Ok(admitted) = &mut taken => {
+                    let parts = connection.into_parts();
+                    // Nobody has anything to say behind the request for a stream.
+                    if parts.read_buf.is_empty() {
+                        stream::serve_on(&shared, admitted, Box::new(parts.io.into_inner())).await;
+                    }
+                    Ok(())
+                }
+            }
         }
         Version::Http2 => {
             let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());

@@ -136,6 +136,10 @@ impl Peers {
         known.chain(remotes).collect()
     }
 
+    fn all(&self) -> impl Iterator<Item = &Arc<Peer>> {
+        self.known.values().chain(self.remotes.values())
+    }
+
     fn any(&self, id: MemberId) -> Option<&Arc<Peer>> {
         self.known.get(&id).or_else(|| self.remotes.get(&id))
     }
@@ -201,10 +205,10 @@ impl Shared {
         tracing::warn!(remote_peer_id = it, "peer became inactive (message send to peer failed)");
     }
 
-    fn send(&self, message: Message) {
+    fn put(&self, message: Message) {
         let to = MemberId(message.to);
         let sent = match self.peers.read().any(to) {
-            Some(peer) => peer.send(message),
+            Some(peer) => peer.put(message),
             None => {
                 tracing::debug!(remote_peer_id = %to, "ignored a message to an unknown member");
                 return;
@@ -247,8 +251,9 @@ impl Network for PeerNetwork {
             return;
         }
         for message in messages {
-            self.shared.send(message);
+            self.shared.put(message);
         }
+        self.shared.peers.read().all().for_each(|peer| peer.write_here());
     }
 
     fn send_snapshot(&self, message: Message, image: SnapshotReader) {

@@ -1,23 +1,19 @@
 //! One other member: the channels to it, and what is known of how it fares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use membership::MemberId;
 use parking_lot::Mutex;
 use raft::{Message, MessageType};
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinSet;
 
 use crate::network::Shared;
+use crate::outlet::Outlet;
 use crate::stream::StreamKind;
 use crate::{pipeline, probe, reader};
-
-/// Messages that may wait for one stream. Full: dropped, and raft is told that the member is unreachable.
-/// Source: etcd `server/etcdserver/api/rafthttp/stream.go`, `streamBufSize`.
-pub const STREAM_QUEUE: usize = 4096;
 
 /// Whether a member is part of the cluster, as this one knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,16 +41,7 @@ pub struct Peer {
 }
 
 /// The stream that the member has opened for one kind of messages.
-#[derive(Default)]
-struct Slot {
-    attached: Mutex<Option<Attached>>,
-    next: AtomicU64,
-}
-
-struct Attached {
-    number: u64,
-    queue: mpsc::Sender<Message>,
-}
+type Slot = Mutex<Option<Arc<Outlet>>>;
 
 /// Whether its messages come in.
 #[derive(Default)]
@@ -107,7 +94,9 @@ impl Peer {
         self.is_stopped.store(true, Ordering::SeqCst);
         self.tasks.lock().abort_all();
         for slot in [&self.message_stream, &self.append_stream] {
-            slot.attached.lock().take();
+            if let Some(stream) = slot.lock().take() {
+                stream.close();
+            }
         }
     }
 
@@ -133,16 +122,17 @@ impl Peer {
         }
     }
 
-    /// Puts a message into the queue of the channel that is there for it. Never blocks.
-    pub fn send(&self, message: Message) -> Sent {
+    /// Puts a message into the queue of the channel that is there for it; [`Peer::write_here`] must follow the last
+    /// of those that go together. Never blocks.
+    pub fn put(&self, message: Message) -> Sent {
         let message = match message.kind {
-            MessageType::App => match self.append_stream.send(message) {
+            MessageType::App => match put_into(&self.append_stream, message) {
                 Ok(sent) => return sent,
                 Err(message) => message,
             },
             _ => message,
         };
-        let message = match self.message_stream.send(message) {
+        let message = match put_into(&self.message_stream, message) {
             Ok(sent) => return sent,
             Err(message) => message,
         };
@@ -152,19 +142,31 @@ impl Peer {
         }
     }
 
+    /// Has the streams write what waits. Never blocks.
+    pub fn write_here(&self) {
+        for slot in [&self.append_stream, &self.message_stream] {
+            let stream = slot.lock().clone();
+            if let Some(stream) = stream {
+                stream.write_here();
+            }
+        }
+    }
+
     /// The member has opened a stream: what is for it goes there from now on, and an older stream ends.
-    pub fn attach(&self, kind: StreamKind) -> (u64, mpsc::Receiver<Message>) {
-        let attached = self.slot(kind).attach();
+    pub fn attach(&self, kind: StreamKind, stream: Arc<Outlet>) {
+        let older = self.slot(kind).lock().replace(stream.clone());
+        if let Some(older) = older {
+            older.close();
+        }
         // It may have been stopped since it was looked up: nobody would end this stream.
         if self.is_stopped.load(Ordering::SeqCst) {
-            self.detach(kind, attached.0);
+            stream.close();
         }
-        attached
     }
 
     /// That stream has ended. Nothing happens when there is a newer one.
-    pub fn detach(&self, kind: StreamKind, number: u64) {
-        self.slot(kind).detach(number);
+    pub fn detach(&self, kind: StreamKind, stream: &Arc<Outlet>) {
+        self.slot(kind).lock().take_if(|attached| Arc::ptr_eq(attached, stream));
     }
 
     fn slot(&self, kind: StreamKind) -> &Slot {
@@ -222,40 +224,24 @@ impl Peer {
     }
 }
 
-impl Slot {
-    /// Gives the message back when there is no stream.
-    #[expect(clippy::result_large_err, reason = "the message goes on to the next channel")]
-    fn send(&self, message: Message) -> Result<Sent, Message> {
-        let mut attached = self.attached.lock();
-        let Some(stream) = attached.as_ref() else { return Err(message) };
-        match stream.queue.try_send(message) {
-            Ok(()) => Ok(Sent::Queued),
-            Err(TrySendError::Full(_)) => Ok(Sent::Dropped),
-            Err(TrySendError::Closed(message)) => {
-                *attached = None;
-                Err(message)
-            }
-        }
-    }
-
-    fn attach(&self) -> (u64, mpsc::Receiver<Message>) {
-        let (queue, inbox) = mpsc::channel(STREAM_QUEUE);
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        *self.attached.lock() = Some(Attached { number, queue });
-        (number, inbox)
-    }
-
-    fn detach(&self, number: u64) {
-        let mut attached = self.attached.lock();
-        if attached.as_ref().is_some_and(|stream| stream.number == number) {
-            *attached = None;
-        }
+/// Gives the message back when there is no stream.
+#[expect(clippy::result_large_err, reason = "the message goes on to the next channel")]
+fn put_into(slot: &Slot, message: Message) -> Result<Sent, Message> {
+    match slot.lock().as_ref() {
+        Some(stream) => stream.put(message),
+        None => Err(message),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+    use prometheus::Counter;
+    use tokio::io::DuplexStream;
+
     use super::*;
+    use crate::codec::message::MessageEncoder;
+    use crate::outlet::{self, Framing};
 
     fn peer() -> Peer {
         Peer::new(MemberId(1), Standing::Known, vec!["http://a:1".to_owned(), "http://b:1".to_owned()])
@@ -265,37 +251,61 @@ mod tests {
         Message::new(kind, 1)
     }
 
+    /// A stream that nobody writes yet, and its far end.
+    fn stream() -> (Arc<Outlet>, DuplexStream) {
+        let (wire, far_end) = tokio::io::duplex(1024);
+        let sent_bytes = Counter::new("bytes", "sent").unwrap();
+        let encoder = Box::new(MessageEncoder);
+        let stream = Outlet::new(Box::new(wire), BytesMut::new(), Framing::Plain, encoder, sent_bytes);
+        (Arc::new(stream), far_end)
+    }
+
     #[test]
     fn each_kind_of_message_takes_the_channel_that_is_there() {
         let peer = peer();
         let mut pipeline = peer.pipeline_inbox.lock().take().unwrap();
-        assert_eq!(peer.send(message(MessageType::App)), Sent::Queued);
+        assert_eq!(peer.put(message(MessageType::App)), Sent::Queued);
         assert_eq!(pipeline.try_recv().unwrap().kind, MessageType::App);
-        let (_, mut messages) = peer.attach(StreamKind::Message);
-        assert_eq!(peer.send(message(MessageType::App)), Sent::Queued);
-        assert_eq!(messages.try_recv().unwrap().kind, MessageType::App);
-        let (number, mut appends) = peer.attach(StreamKind::Append);
-        peer.send(message(MessageType::App));
-        peer.send(message(MessageType::Heartbeat));
-        assert_eq!(appends.try_recv().unwrap().kind, MessageType::App);
-        assert_eq!(messages.try_recv().unwrap().kind, MessageType::Heartbeat);
+        let (messages, _far_end) = stream();
+        peer.attach(StreamKind::Message, messages.clone());
+        assert_eq!(peer.put(message(MessageType::App)), Sent::Queued);
+        assert_eq!(messages.waiting(), [MessageType::App]);
+        let (appends, _far_end) = stream();
+        peer.attach(StreamKind::Append, appends.clone());
+        peer.put(message(MessageType::App));
+        peer.put(message(MessageType::Heartbeat));
+        assert_eq!(appends.waiting(), [MessageType::App]);
+        assert_eq!(messages.waiting(), [MessageType::App, MessageType::Heartbeat]);
         // A newer stream takes over, and the end of the older one changes nothing.
-        let (_, mut newer) = peer.attach(StreamKind::Append);
-        peer.detach(StreamKind::Append, number);
-        peer.send(message(MessageType::App));
-        assert!(appends.try_recv().is_err());
-        assert_eq!(newer.try_recv().unwrap().kind, MessageType::App);
-        // A stream whose writer is gone is passed over.
-        drop(newer);
-        peer.send(message(MessageType::App));
-        assert_eq!(messages.try_recv().unwrap().kind, MessageType::App);
+        let (newer, _far_end) = stream();
+        peer.attach(StreamKind::Append, newer.clone());
+        peer.detach(StreamKind::Append, &appends);
+        peer.put(message(MessageType::App));
+        assert_eq!(appends.waiting().len(), 1);
+        assert_eq!(newer.waiting(), [MessageType::App]);
+        assert_eq!(
+            appends.put(message(MessageType::App)).map_err(|message| message.kind),
+            Err(MessageType::App)
+        );
+        // A stream that has ended is passed over.
+        newer.close();
+        peer.put(message(MessageType::App));
+        assert_eq!(messages.waiting().len(), 3);
+        // Whoever opens a stream of a peer that was stopped meanwhile gets none.
+        peer.stop();
+        let (late, _far_end) = stream();
+        peer.attach(StreamKind::Message, late.clone());
+        assert_eq!(peer.put(message(MessageType::Heartbeat)), Sent::Queued);
+        assert_eq!(late.waiting(), []);
+        assert_eq!(pipeline.try_recv().unwrap().kind, MessageType::Heartbeat);
     }
 
     #[test]
     fn a_full_queue_drops() {
         let peer = peer();
-        let (_, _inbox) = peer.attach(StreamKind::Message);
-        let sent = (0..=STREAM_QUEUE).map(|_| peer.send(message(MessageType::Heartbeat)));
+        let (messages, _far_end) = stream();
+        peer.attach(StreamKind::Message, messages);
+        let sent = (0..=outlet::QUEUE).map(|_| peer.put(message(MessageType::Heartbeat)));
         let dropped = sent.filter(|sent| *sent == Sent::Dropped).count();
         assert_eq!(dropped, 1);
     }

@@ -1,11 +1,13 @@
 //! What others may ask on the peer port. Statuses and texts are etcd's
 //! (`server/etcdserver/api/rafthttp/http.go`, `etcdhttp/peer.go`, `server/lease/leasehttp/http.go`).
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use lease::LeaseId;
@@ -18,13 +20,15 @@ use proto::etcdserverpb::{
 use proto::leasepb::{LeaseInternalRequest, LeaseInternalResponse};
 use raft::codec;
 use server::{Error, LeaseKeys, SERVER_VERSION};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::body::Body;
 use crate::hash_kv::{HashKvHeaderJson, HashKvJson, HashKvRequestJson};
 use crate::headers::{CLUSTER_ID, RAFT_TO, SERVER_VERSION_NAME, hex, parse_id, peer_urls, sender};
 use crate::network::Shared;
-use crate::stream::StreamKind;
+use crate::peer::Peer;
+use crate::stream::{Admitted, StreamKind};
 use crate::{reader, snapshot, stream};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -41,7 +45,15 @@ const LEASE_REQUEST_BYTES_MAX: usize = 64 << 10;
 /// The longest request for a hash.
 const HASH_REQUEST_BYTES_MAX: usize = 64 << 10;
 
-pub async fn respond(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+/// Takes the connection for a stream: nothing more is read or written on it here.
+pub type Takeover = oneshot::Sender<Admitted>;
+
+/// The answer. For a stream there is none when the connection can be taken over.
+pub async fn respond(
+    shared: &Arc<Shared>,
+    request: Request<Incoming>,
+    takeover: Option<Takeover>,
+) -> Response<Body> {
     let path = request.uri().path().to_owned();
     match path.as_str() {
         "/raft" => pipeline(shared, request).await,
@@ -53,7 +65,7 @@ pub async fn respond(shared: &Arc<Shared>, request: Request<Incoming>) -> Respon
         "/leases/internal" => lease_times(shared, request).await,
         "/downgrade/enabled" => downgrade_enabled(shared, &request).await,
         "/version" => version(shared, &request),
-        path if path.starts_with("/raft/stream/") => open_stream(shared, &request),
+        path if path.starts_with("/raft/stream/") => open_stream(shared, &request, takeover).await,
         path if path.starts_with("/members/promote/") => promote(shared, &request).await,
         _ => error(StatusCode::NOT_FOUND, "404 page not found"),
     }
@@ -153,41 +165,62 @@ async fn take_snapshot(shared: &Arc<Shared>, request: Request<Incoming>) -> Resp
     response
 }
 
-fn open_stream(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<Body> {
+async fn open_stream(
+    shared: &Arc<Shared>,
+    request: &Request<Incoming>,
+    takeover: Option<Takeover>,
+) -> Response<Body> {
     if request.method() != Method::GET {
         return method_not_allowed("GET");
     }
-    let mut response = match admit(shared, request.headers()) {
-        Err(refusal) => *refusal,
-        Ok(()) => admitted_stream(shared, request),
+    let admitted = admit(shared, request.headers()).and_then(|()| requested_stream(shared, request));
+    let (mut response, admitted) = match admitted {
+        Ok(stream) => (status(StatusCode::OK), Some(stream)),
+        Err(refusal) => (*refusal, None),
     };
     introduce(shared, &mut response);
     response.headers_mut().insert(SERVER_VERSION_NAME, HeaderValue::from_static(SERVER_VERSION));
+    let Some((peer, kind)) = admitted else { return response };
+    if let Some(takeover) = takeover
+        && request.version() == Version::HTTP_11
+        && request.body().is_end_stream()
+    {
+        let headers = std::mem::take(response.headers_mut());
+        // An error means that the connection ends already.
+        takeover.send(Admitted { peer, kind, headers }).ok();
+        match std::future::pending::<Infallible>().await {}
+    }
+    *response.body_mut() = stream::begin(shared, peer, kind);
     response
 }
 
-fn admitted_stream(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<Body> {
+/// Which stream is asked for, if its asker may have it.
+fn requested_stream(
+    shared: &Arc<Shared>,
+    request: &Request<Incoming>,
+) -> Result<(Arc<Peer>, StreamKind), Box<Response<Body>>> {
+    let refused = |code, text| Err(Box::new(error(code, text)));
     let path = request.uri().path();
     let split = path.rsplit_once('/').unwrap_or((path, ""));
     let Some(kind) = StreamKind::BOTH.into_iter().find(|kind| kind.path() == split.0) else {
-        return error(StatusCode::NOT_FOUND, "invalid path");
+        return refused(StatusCode::NOT_FOUND, "invalid path");
     };
     let Some(from) = parse_id(split.1, 16) else {
-        return error(StatusCode::NOT_FOUND, "invalid from");
+        return refused(StatusCode::NOT_FOUND, "invalid from");
     };
     if shared.server().is_removed(from) {
         tracing::warn!(remote_peer_id = %from, "rejected a stream of a removed member");
-        return error(StatusCode::GONE, "removed member");
+        return refused(StatusCode::GONE, "removed member");
     }
     let Some(peer) = shared.known_peer(from) else {
         // It is noted now, and comes again.
-        return error(StatusCode::NOT_FOUND, "error sender not found");
+        return refused(StatusCode::NOT_FOUND, "error sender not found");
     };
     let to = request.headers().get(RAFT_TO).and_then(|to| to.to_str().ok()).unwrap_or_default();
     if to != shared.identity().member_id.to_string() {
-        return error(StatusCode::PRECONDITION_FAILED, "to field mismatch");
+        return refused(StatusCode::PRECONDITION_FAILED, "to field mismatch");
     }
-    Response::new(stream::begin(shared, &peer, kind))
+    Ok((peer, kind))
 }
 
 fn probing() -> Response<Body> {

@@ -3,29 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use raft::Message;
-use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use bytes::{BufMut, BytesMut};
+use http::HeaderMap;
 
-use crate::body::{Body, Piece};
+use crate::body::Body;
 use crate::codec::Encode;
 use crate::codec::message::MessageEncoder;
 use crate::codec::msgapp::AppendEncoder;
 use crate::network::Shared;
+use crate::outlet::{Framing, Outlet, Times, Wire};
 use crate::peer::Peer;
 
-/// Messages that one write takes.
-const BATCH: usize = 128;
-
-/// Bytes that are collected before they are written, give or take the last message.
-const BATCH_BYTES: usize = 256 << 10;
-
-/// Bytes of one write. A connection that takes so many within the time for writes is slow, but works.
-const PIECE_BYTES: usize = 64 << 10;
-
-/// Writes that may wait for the connection.
-const PIECES: usize = 8;
+/// Bytes between a stream and whoever frames it.
+const PIPE_BYTES: usize = 64 << 10;
 
 /// The two kinds of streams, which numbers are positions in a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,77 +51,82 @@ impl StreamKind {
     }
 }
 
-/// Gives the member a stream, and returns the answer's body.
-pub fn begin(shared: &Arc<Shared>, peer: &Arc<Peer>, kind: StreamKind) -> Body {
-    let (number, inbox) = peer.attach(kind);
-    let (out, pieces) = mpsc::channel(PIECES);
-    let writing = write(shared.clone(), peer.clone(), kind, inbox, out);
-    let (shared, peer) = (shared.clone(), peer.clone());
+/// A stream that may begin.
+pub struct Admitted {
+    pub peer: Arc<Peer>,
+    pub kind: StreamKind,
+    /// Of the answer.
+    pub headers: HeaderMap,
+}
+
+/// Serves a stream on a connection of which the request was read, and nothing answered yet. Returns when it ends.
+pub async fn serve_on(shared: &Arc<Shared>, admitted: Admitted, wire: Box<dyn Wire>) {
+    let head = head_of_chunks(&admitted.headers);
+    serve(shared, &admitted.peer, admitted.kind, wire, head, Framing::Chunks).await;
+}
+
+/// Begins a stream, and returns the answer's body.
+pub fn begin(shared: &Arc<Shared>, peer: Arc<Peer>, kind: StreamKind) -> Body {
+    let (wire, body) = tokio::io::duplex(PIPE_BYTES);
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        serve(&shared, &peer, kind, Box::new(wire), BytesMut::new(), Framing::Plain).await;
+    });
+    Body::Pipe(body)
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
+    kind: StreamKind,
+    wire: Box<dyn Wire>,
+    head: BytesMut,
+    framing: Framing,
+) {
+    let sent_bytes = shared.metrics.sent_bytes.with_label_values(&[&peer.id.to_string()]);
+    let outlet = Arc::new(Outlet::new(wire, head, framing, kind.encoder(), sent_bytes));
+    peer.attach(kind, outlet.clone());
     tracing::info!(
         remote_peer_id = %peer.id,
         stream_writer_type = kind.name(),
         "established TCP streaming connection with remote peer"
     );
-    tokio::spawn(async move {
-        writing.await;
-        peer.detach(kind, number);
-        tracing::warn!(
-            remote_peer_id = %peer.id,
-            stream_writer_type = kind.name(),
-            "lost TCP streaming connection with remote peer"
-        );
-        // What was still in the queue is lost.
-        shared.report_unreachable(peer.id);
-    });
-    Body::Pieces(pieces)
+    let times = Times {
+        write_timeout: shared.config.write_timeout,
+        heartbeat_interval: heartbeat_interval(shared.config.read_timeout),
+    };
+    outlet.serve(times).await;
+    peer.detach(kind, &outlet);
+    tracing::warn!(
+        remote_peer_id = %peer.id,
+        stream_writer_type = kind.name(),
+        "lost TCP streaming connection with remote peer"
+    );
+    // What was still in the queue is lost.
+    shared.report_unreachable(peer.id);
 }
 
-/// Writes until the member leaves, does not read for too long, or has a newer stream.
-async fn write(
-    shared: Arc<Shared>,
-    peer: Arc<Peer>,
-    kind: StreamKind,
-    mut inbox: mpsc::Receiver<Message>,
-    out: mpsc::Sender<Piece>,
-) {
-    let sent_bytes = shared.metrics.sent_bytes.with_label_values(&[&peer.id.to_string()]);
-    let mut encoder = kind.encoder();
-    let mut heartbeats = interval(heartbeat_interval(shared.config.read_timeout));
-    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut bytes = BytesMut::new();
-    loop {
-        tokio::select! {
-            // First, so that heartbeats only fill the gaps.
-            biased;
-            taken = inbox.recv_many(&mut batch, BATCH) => {
-                if taken == 0 {
-                    return;
-                }
-            }
-            _ = heartbeats.tick() => encoder.heartbeat(&mut bytes),
-            () = out.closed() => return,
-        }
-        let mut messages = batch.drain(..);
-        loop {
-            let message = messages.next();
-            if let Some(message) = &message {
-                encoder.message(message, &mut bytes);
-            }
-            let is_last = messages.len() == 0;
-            while !bytes.is_empty() && (is_last || bytes.len() >= BATCH_BYTES) {
-                let piece = bytes.split_to(bytes.len().min(PIECE_BYTES)).freeze();
-                sent_bytes.inc_by(piece.len() as f64);
-                let written = timeout(shared.config.write_timeout, out.send(Piece::Bytes(piece))).await;
-                if !matches!(written, Ok(Ok(()))) {
-                    return;
-                }
-            }
-            if is_last {
-                break;
-            }
-        }
+/// The head of an answer without end.
+fn head_of_chunks(headers: &HeaderMap) -> BytesMut {
+    let mut head = BytesMut::from(&b"HTTP/1.1 200 OK\r\n"[..]);
+    for (name, value) in headers {
+        head.put_slice(title_case(name.as_str()).as_bytes());
+        head.put_slice(b": ");
+        head.put_slice(value.as_bytes());
+        head.put_slice(b"\r\n");
     }
+    let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
+    head.put_slice(format!("Date: {date}\r\nTransfer-Encoding: chunked\r\n\r\n").as_bytes());
+    head
+}
+
+/// As Go spells names of headers.
+fn title_case(name: &str) -> String {
+    let words = name.split('-').map(|word| {
+        let (first, rest) = word.split_at(word.len().min(1));
+        first.to_ascii_uppercase() + rest
+    });
+    words.collect::<Vec<_>>().join("-")
 }
 
 /// The other side gives a silent stream up after its read timeout: it hears something three times before.

@@ -164,14 +164,19 @@ impl Introduction {
 
     /// Opens a stream of that kind (`message`, `msgapp`).
     pub async fn open(&self, address: &str, kind: &str) -> Line {
+        let mut line = Line::to(address).await;
+        self.ask_for_stream(&mut line, kind).await;
+        line
+    }
+
+    /// As [`Introduction::open`], on a connection that is there.
+    pub async fn ask_for_stream(&self, line: &mut Line, kind: &str) {
         let head = format!(
             "GET /raft/stream/{kind}/{} HTTP/1.1\r\nHost: member\r\nX-Server-From: {}\r\n\
              X-Server-Version: {}\r\nX-Min-Cluster-Version: {}\r\nX-Etcd-Cluster-ID: {}\r\nX-Raft-To: {}\r\n\r\n",
             self.from, self.from, self.version, self.min_version, self.cluster_id, self.to
         );
-        let mut line = Line::to(address).await;
         line.write(head.as_bytes()).await;
-        line
     }
 
     pub fn message(&self, message: Message) -> Vec<u8> {

@@ -226,3 +226,52 @@ fn a_newer_stream_ends_the_older_one() {
         assert!(newer.read_chunk().await.is_some());
     });
 }
+
+/// Streams may come as the first request on a connection or behind others.
+#[test]
+fn a_stream_opens_on_any_connection() {
+    runtime().block_on(async {
+        let fake = FakePeer::listen().await;
+        let member = TestMember::beside(&fake.url).await;
+        let other = member.other_id().await;
+        let caller = Introduction::of(other.0, &member);
+        let cluster = caller.cluster_id.to_string();
+        for requests_before in 0..2 {
+            let mut line = Line::to(&member.address).await;
+            for _ in 0..requests_before {
+                line.write(&request("GET", "/raft/stream/other/7", &[], b"")).await;
+                assert_eq!(line.hear().await.expect("an answer").status(), 412);
+            }
+            caller.ask_for_stream(&mut line, "message").await;
+            let answer = line.hear().await.expect("an answer");
+            assert_eq!(answer.line, "HTTP/1.1 200 OK");
+            assert_eq!(answer.header("X-Etcd-Cluster-ID"), Some(cluster.as_str()));
+            assert_eq!(answer.header("Transfer-Encoding"), Some("chunked"));
+            assert!(answer.header("Date").is_some_and(|date| date.ends_with(" GMT")), "{answer:?}");
+            let mut own = answer.headers.iter().map(|(name, _)| name.as_str());
+            assert!(own.any(|name| name == "X-Server-Version"), "{answer:?}");
+
+            let wanted = Message {
+                from: member.id().0,
+                term: Term(1),
+                commit: raft::Index(77),
+                ..Message::new(MessageType::Heartbeat, other.0)
+            };
+            member.network.send(vec![wanted]);
+            // Behind heartbeats of the stream itself.
+            let sent = loop {
+                let frame = line.read_chunk().await.expect("a chunk").split_off(8);
+                let message = raft::codec::decode_message(frame.into()).expect("a message");
+                if !message.is_link_heartbeat() {
+                    break message;
+                }
+            };
+            assert_eq!((sent.kind, sent.commit), (MessageType::Heartbeat, raft::Index(77)));
+        }
+        // Nobody has anything to say behind such a request.
+        let mut line = caller.open(&member.address, "message").await;
+        assert_eq!(line.hear().await.expect("an answer").status(), 200);
+        line.write(b"GET / HTTP/1.1\r\n\r\n").await;
+        line.ended().await;
+    });
+}
