@@ -46,10 +46,7 @@ impl Replicator {
         if leader.is_some() {
             self.propose_parked();
             self.release_changes();
-            self.start_read_round();
-            for context in self.reads.all(self.shared.clock.elapsed()) {
-                self.ask_read_index(context);
-            }
+            self.ask_new_leader_for_reads();
         }
     }
 }
