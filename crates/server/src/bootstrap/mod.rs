@@ -42,6 +42,10 @@ use crate::start::Environment;
 /// fill the memory.
 const UNCOMMITTED_BYTES_MAX: u64 = 256 << 20;
 
+/// Bytes on their way to one follower. Etcd bounds only the number of messages: one that comes late, after a
+/// snapshot, then gets all since in one go, and others wait for the thread that sends it.
+const INFLIGHT_BYTES_MAX: u64 = 2 << 20;
+
 /// Everything a member starts with.
 pub struct Booted {
     pub member_id: MemberId,
@@ -216,7 +220,7 @@ impl Dir<'_> {
         let tx = db.begin_read();
         let parts = restore::parts(&tx, &self.db_path, self.config).map_err(BootError::Data)?;
         self.refuse_shortened_log(parts.applied, &log)?;
-        let restored = parts.with_keys(tx, &self.db_path).map_err(BootError::Data)?;
+        let restored = parts.with_keys(tx, &self.db_path, &mut || ()).map_err(BootError::Data)?;
         let Restored { state, lessor, storage_version, applied, unfinished_compaction } = restored;
         tracing::info!(current_rev = state.store.revision().get(), "kvstore restored");
         let conf_state = match state.cluster.members().next() {
@@ -281,6 +285,7 @@ impl Dir<'_> {
             pre_vote: self.config.pre_vote,
             prompt_elections: self.config.pre_vote,
             max_uncommitted_bytes: UNCOMMITTED_BYTES_MAX,
+            max_inflight_bytes: INFLIGHT_BYTES_MAX,
             applied: Index(applied.index),
             ..raft::Config::new(member_id.0)
         };
