@@ -100,10 +100,10 @@ impl State {
     }
 
     /// Goes on with what a leader's snapshot holds. Nothing may be applied of which the effects were not taken.
-    pub fn take_over(&mut self, fresh: State) {
+    pub fn take_over(&mut self, fresh: State) -> Store {
         let State { store, alarms, cluster, effects } = fresh;
-        self.store.take_over(store);
         (self.alarms, self.cluster, self.effects) = (alarms, cluster, effects);
+        self.store.take_over(store)
     }
 
     /// What has been applied since the last call.

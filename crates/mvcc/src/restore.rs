@@ -37,7 +37,17 @@ impl Store {
         compactions: CompactionsOnFile,
         attach: &mut dyn FnMut(&[u8], LeaseId),
     ) -> Result<Restored, SourceError> {
-        let (index, newest) = read_index(&*source)?;
+        Store::restore_with_pauses(source, compactions, attach, &mut || ())
+    }
+
+    /// As [`Store::restore`], for work beside others: `pause` is called behind each small piece of it.
+    pub fn restore_with_pauses(
+        source: Arc<dyn RecordSource>,
+        compactions: CompactionsOnFile,
+        attach: &mut dyn FnMut(&[u8], LeaseId),
+        pause: &mut dyn FnMut(),
+    ) -> Result<Restored, SourceError> {
+        let (index, newest) = read_index(&*source, pause)?;
         attach_leases(&index, &*source, attach)?;
         // All records near the compact revision may be deleted: the revision must not fall behind it.
         let revision = newest
@@ -67,11 +77,11 @@ impl Store {
 
     /// Goes on with what `fresh` holds, in the cell that readers already have: a leader's snapshot took the
     /// place of the file. Records that were not folded are forgotten; the snapshot holds them or their
-    /// successors.
-    pub fn take_over(&mut self, fresh: Store) {
+    /// successors. Gives back the store that was, as freeing it takes long.
+    pub fn take_over(&mut self, fresh: Store) -> Store {
         let cell = self.cell.clone();
         cell.reset(&fresh.cell.load());
-        *self = Store { cell, ..fresh };
+        std::mem::replace(self, Store { cell, ..fresh })
     }
 }
 
@@ -89,7 +99,10 @@ struct Run {
     items: Vec<Item>,
 }
 
-fn read_index(source: &dyn RecordSource) -> Result<(KeyIndex, Revision), SourceError> {
+fn read_index(
+    source: &dyn RecordSource,
+    pause: &mut dyn FnMut(),
+) -> Result<(KeyIndex, Revision), SourceError> {
     let mut index = KeyIndex::default();
     let mut run = Run::default();
     let mut newest: Option<RevisionPair> = None;
@@ -100,8 +113,9 @@ fn read_index(source: &dyn RecordSource) -> Result<(KeyIndex, Revision), SourceE
             newest = Some(at);
             run.push(record.key, modification);
             if run.items.len() == RUN_LEN {
-                run.merge_into(&mut index);
+                run.merge_into(&mut index, pause);
             }
+            pause();
             ControlFlow::Continue(())
         }
         Err(error) => {
@@ -112,7 +126,7 @@ fn read_index(source: &dyn RecordSource) -> Result<(KeyIndex, Revision), SourceE
     match failure {
         Some(error) => Err(error),
         None => {
-            run.merge_into(&mut index);
+            run.merge_into(&mut index, pause);
             Ok((index, newest.map_or(Revision::FIRST, |newest| newest.main)))
         }
     }
@@ -146,13 +160,14 @@ impl Run {
         self.items.push(Item { key_start, key_len: key.len(), modification });
     }
 
-    fn merge_into(&mut self, index: &mut KeyIndex) {
+    fn merge_into(&mut self, index: &mut KeyIndex, pause: &mut dyn FnMut()) {
         let Run { keys, items } = self;
         let key_of = |item: &Item| &keys[item.key_start..item.key_start + item.key_len];
         // Stable: modifications of one key stay in revision order.
         items.sort_by(|one, next| key_of(one).cmp(key_of(next)));
         for item in items.iter() {
             index.push(key_of(item), item.modification);
+            pause();
         }
         items.clear();
         keys.clear();

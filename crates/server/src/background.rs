@@ -1,8 +1,12 @@
 //! Threads for work that no put and no get waits for: hashes, copies, snapshots. They leave the processor to
 //! those that serve.
+//!
+//! A low priority alone does not: Linux lets a thread that has a processor keep it for some milliseconds, whoever
+//! else wants it. So long work also rests now and then: see [`Rests`].
 
 use std::io;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -12,6 +16,34 @@ use crate::error::Error;
 /// less: it may hold a lock for a moment that the others need.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
+
+/// Work between two rests, and how long a rest lasts: a tenth of the time.
+const WORK: Duration = Duration::from_millis(1);
+const REST: Duration = Duration::from_micros(100);
+
+/// Pieces of work between two looks at the time.
+const PIECES: u32 = 32;
+
+/// Short rests in long work, in which others get the processor.
+pub struct Rests {
+    pieces: u32,
+    since: Instant,
+}
+
+impl Rests {
+    pub fn begin() -> Rests {
+        Rests { pieces: 0, since: Instant::now() }
+    }
+
+    /// To be called behind each small piece of work.
+    pub fn when_due(&mut self) {
+        self.pieces += 1;
+        if self.pieces.is_multiple_of(PIECES) && self.since.elapsed() >= WORK {
+            thread::sleep(REST);
+            self.since = Instant::now();
+        }
+    }
+}
 
 /// Runs `work` on a thread of its own.
 pub fn spawn<T: Send + 'static>(

@@ -40,8 +40,9 @@ pub struct Restored {
 }
 
 impl Parts {
-    /// Reads the keys too, which may take long; the error's text names the file.
-    pub fn with_keys(self, tx: ReadTx, path: &Path) -> Result<Restored, String> {
+    /// Reads the keys too, which may take long: `pause` is called behind each small piece. The error's text names
+    /// the file.
+    pub fn with_keys(self, tx: ReadTx, path: &Path, pause: &mut dyn FnMut()) -> Result<Restored, String> {
         let Parts { storage_version, cluster, applied, alarms, mut lessor, compactions } = self;
         let source = Arc::new(FileSource::new(tx).map_err(|error| told(path, &error))?);
         let mut lost = 0_u64;
@@ -51,7 +52,8 @@ impl Parts {
             }
         };
         let mvcc::Restored { store, resumed } =
-            Store::restore(source, compactions, &mut attach).map_err(|error| told(path, &error))?;
+            Store::restore_with_pauses(source, compactions, &mut attach, pause)
+                .map_err(|error| told(path, &error))?;
         if lost > 0 {
             tracing::warn!(keys = lost, "keys name leases that do not exist");
         }

@@ -319,6 +319,21 @@ fn damaged_files_are_refused() {
 }
 
 #[test]
+fn whoever_restores_beside_others_may_pause_at_every_record() {
+    let records = (2..1002).map(|at| {
+        let kv = Kv { key: b"a".to_vec(), create: 2, modified: at, version: at - 1, ..Kv::default() };
+        stored(at.unsigned_abs(), 0, &kv)
+    });
+    let source = Arc::new(MemorySource::new(records.collect::<Vec<_>>()));
+    let mut pauses = 0;
+    let restored =
+        Store::restore_with_pauses(source, CompactionsOnFile::default(), &mut |_, _| {}, &mut || pauses += 1);
+    assert_eq!(restored.unwrap().store.revision(), revision(1001));
+    // Each is read, and then sorted in.
+    assert_eq!(pauses, 2000);
+}
+
+#[test]
 fn a_record_that_the_file_lost_is_an_error_not_an_answer() {
     let mut member = Member::new();
     member.put("a", "", 0);

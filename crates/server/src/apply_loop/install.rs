@@ -9,6 +9,7 @@ use raft::Snapshot;
 
 use super::ApplyLoop;
 use crate::backend::BackendInput;
+use crate::background;
 use crate::error::Error;
 use crate::replicate::RaftInput;
 use crate::restore::Restored;
@@ -72,7 +73,8 @@ impl ApplyLoop {
         }
         let shared = self.shared.clone();
         let members_before: Vec<_> = self.state.cluster.members().map(|member| member.id).collect();
-        self.state.take_over(state);
+        let old = self.state.take_over(state);
+        self.free(old);
         *shared.lessor.lock() = lessor;
         shared.alarms.store(Arc::new(self.state.alarms.clone()));
         shared.publish_cluster(&self.state.cluster);
@@ -108,5 +110,14 @@ impl ApplyLoop {
         self.note_metrics(view.revision().to_wire(), view.key_count());
         tracing::info!(applied_index = applied.index, current_rev = revision.get(), "applied snapshot");
         Ok(())
+    }
+
+    /// Millions of keys take long, and what is committed behind the snapshot waits.
+    fn free(&self, old: mvcc::Store) {
+        if !self.shared.clock.is_simulated()
+            && let Err(error) = background::spawn("free", move || drop(old))
+        {
+            tracing::warn!(%error, "no thread to free the state that was before a snapshot");
+        }
     }
 }

@@ -23,6 +23,7 @@ pub use install::Installed;
 use install::Installing;
 
 use crate::backend::{Applied, BackendInput, Batch, Bucket, SCHEDULED_COMPACT, Write};
+use crate::background::Rests;
 use crate::error::Error;
 use crate::handle::Server;
 use crate::inlet::{Inlet, TakesTurns};
@@ -32,6 +33,10 @@ use crate::shared::{Flow, Shared};
 
 /// Entries applied before their view is published: bounds how long the first of them waits.
 const ENTRIES_PER_BATCH: usize = 4096;
+
+/// Entries from which on this member has to catch up. A leader that serves is never so far behind: it takes no
+/// proposals long before.
+const FAR_BEHIND: u64 = 10_000;
 
 /// Keys whose compacted history is freed from the index between two looks at the queue.
 const INDEX_SLICE: usize = 1024;
@@ -194,9 +199,11 @@ impl ApplyLoop {
             return Ok(());
         }
         let term_before = self.applied.term;
+        let mut rests = self.is_far_behind().then(Rests::begin);
         for entry in entries {
             self.untold_bytes += entry.data.len() + ENTRY_OVERHEAD_BYTES;
             self.apply_entry(entry)?;
+            rests.as_mut().map(Rests::when_due);
         }
         self.publish()?;
         if self.applied.term > term_before {
@@ -204,6 +211,13 @@ impl ApplyLoop {
         }
         self.checkpoint_when_due();
         Ok(())
+    }
+
+    /// A member that catches up after a restart or a snapshot. Nobody waits for what it applies, and the others
+    /// on its machine for a processor.
+    fn is_far_behind(&self) -> bool {
+        let behind = self.shared.raft.committed().saturating_sub(self.applied.index);
+        behind > FAR_BEHIND && !self.shared.clock.is_simulated()
     }
 
     /// Whatever older leaders have left in the log stands before the first entry of this term. A proposal that

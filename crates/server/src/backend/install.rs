@@ -10,7 +10,7 @@ use storage::v2_store;
 
 use super::{Backend, SnapshotReader, applied, make_buckets, options, storage_version};
 use crate::apply_loop::Installed;
-use crate::background;
+use crate::background::{self, Rests};
 use crate::replicate::RaftInput;
 use crate::restore;
 
@@ -78,8 +78,9 @@ impl Backend {
     fn read_installed(&self, done: Sender<Installed>) {
         let (tx, path, shared) = (self.db.begin_read(), self.path.clone(), self.shared.clone());
         let read = move || {
-            let restored =
-                restore::parts(&tx, &path, &shared.config).and_then(|parts| parts.with_keys(tx, &path));
+            let mut rests = Rests::begin();
+            let restored = restore::parts(&tx, &path, &shared.config)
+                .and_then(|parts| parts.with_keys(tx, &path, &mut || rests.when_due()));
             done.send(restored).ok();
         };
         if self.shared.clock.is_simulated() {

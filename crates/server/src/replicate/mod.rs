@@ -1,4 +1,4 @@
-//! The raft stage: drives the raft core, and never touches a disk or a socket.
+//! The raft stage: drives the raft core, and never waits for a disk or a socket.
 //!
 //! A turn takes all that waits in its queue, steps the core once for each, and then carries out what the core
 //! wants: messages that promise nothing go to the network at once, writes to the log writer, committed
