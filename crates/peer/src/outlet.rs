@@ -143,7 +143,7 @@ impl Outlet {
         }
     }
 
-    /// Ends the stream.
+    /// Ends the stream, behind what waits.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
         self.left_over.notify_one();
@@ -169,7 +169,7 @@ impl Outlet {
     pub async fn serve(&self, times: Times) {
         let mut heartbeats = interval(times.heartbeat_interval);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while self.write_all(times.write_timeout).await.is_some() {
+        while self.write_all(times.write_timeout).await.is_some() && !self.is_closed() {
             tokio::select! {
                 // First, so that heartbeats come behind what waits.
                 biased;
@@ -182,9 +182,9 @@ impl Outlet {
         self.line.lock().end();
     }
 
-    /// Writes until nothing waits. `None` when the stream must end.
+    /// Writes until nothing waits. `None` when that cannot be done.
     async fn write_all(&self, limit: Duration) -> Option<()> {
-        while !self.is_closed() {
+        loop {
             let is_idle = {
                 let mut line = self.line.lock();
                 line.encode(&self.queue);
@@ -197,7 +197,6 @@ impl Outlet {
             let writing = std::future::poll_fn(|cx| self.line.lock().poll_write(cx, &mut left));
             timeout(limit, writing).await.ok()?.ok()?;
         }
-        None
     }
 
     /// Waits until the other side ends the connection, or says something that it has no business to say.
@@ -470,18 +469,25 @@ mod tests {
     }
 
     #[test]
-    fn chunks_say_where_the_stream_ends() {
+    fn chunks_say_where_the_stream_ends_behind_all_that_waited() {
+        let chunk = |encode: &dyn Fn(&mut BytesMut)| {
+            let mut bytes = BytesMut::new();
+            encode(&mut bytes);
+            [format!("{:08x}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat()
+        };
+        let heartbeat = chunk(&|bytes| MessageEncoder.heartbeat(bytes));
+        let last = chunk(&|bytes| MessageEncoder.message(&message(1, 100), bytes));
         runtime().block_on(async {
             let (outlet, mut far_end) = outlet(Framing::Chunks, 1024);
-            let (serving, ending) = (outlet.clone(), outlet.clone());
+            let serving = outlet.clone();
             let served = tokio::spawn(async move { serving.serve(TIMES).await });
             assert_eq!(far_end.read(4).await, b"head");
-            let mut bytes = BytesMut::new();
-            MessageEncoder.heartbeat(&mut bytes);
-            let heartbeat = [format!("{:08x}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat();
             assert_eq!(far_end.read(heartbeat.len()).await, heartbeat);
-            ending.close();
+            assert_eq!(outlet.put(message(1, 100)), Ok(Sent::Queued));
+            outlet.close();
+            assert!(outlet.put(message(2, 100)).is_err());
             served.await.unwrap();
+            assert_eq!(far_end.read(last.len()).await, last);
             assert_eq!(far_end.read(5).await, b"0\r\n\r\n");
         });
     }
