@@ -217,7 +217,7 @@ impl ApplyLoop {
     /// on its machine for a processor.
     fn is_far_behind(&self) -> bool {
         let behind = self.shared.raft.committed().saturating_sub(self.applied.index);
-        behind > FAR_BEHIND && !self.shared.clock.is_simulated()
+        behind > FAR_BEHIND && !self.shared.is_alone() && !self.shared.clock.is_simulated()
     }
 
     /// Whatever older leaders have left in the log stands before the first entry of this term. A proposal that
