@@ -61,28 +61,29 @@ pub struct Admitted {
 
 /// Serves a stream on a connection of which the request was read, and nothing answered yet. Returns when it ends.
 pub async fn serve_on(shared: &Arc<Shared>, admitted: Admitted, wire: Box<dyn Wire>) {
-    let head = head_of_chunks(&admitted.headers);
-    serve(shared, &admitted.peer, admitted.kind, wire, head, Framing::Chunks).await;
+    let Admitted { peer, kind, headers } = admitted;
+    let outlet = attach(shared, &peer, kind, wire, head_of_chunks(&headers), Framing::Chunks);
+    serve(shared, &peer, kind, &outlet).await;
 }
 
 /// Begins a stream, and returns the answer's body.
 pub fn begin(shared: &Arc<Shared>, peer: Arc<Peer>, kind: StreamKind) -> Body {
     let (wire, body) = tokio::io::duplex(PIPE_BYTES);
+    // Before the answer is seen: what is sent from then on must not go to an older stream.
+    let outlet = attach(shared, &peer, kind, Box::new(wire), BytesMut::new(), Framing::Plain);
     let shared = shared.clone();
-    tokio::spawn(async move {
-        serve(&shared, &peer, kind, Box::new(wire), BytesMut::new(), Framing::Plain).await;
-    });
+    tokio::spawn(async move { serve(&shared, &peer, kind, &outlet).await });
     Body::Pipe(body)
 }
 
-async fn serve(
-    shared: &Arc<Shared>,
-    peer: &Arc<Peer>,
+fn attach(
+    shared: &Shared,
+    peer: &Peer,
     kind: StreamKind,
     wire: Box<dyn Wire>,
     head: BytesMut,
     framing: Framing,
-) {
+) -> Arc<Outlet> {
     let sent_bytes = shared.metrics.sent_bytes.with_label_values(&[&peer.id.to_string()]);
     let outlet = Arc::new(Outlet::new(wire, head, framing, kind.encoder(), sent_bytes));
     peer.attach(kind, outlet.clone());
@@ -91,12 +92,16 @@ async fn serve(
         stream_writer_type = kind.name(),
         "established TCP streaming connection with remote peer"
     );
+    outlet
+}
+
+async fn serve(shared: &Shared, peer: &Peer, kind: StreamKind, outlet: &Arc<Outlet>) {
     let times = Times {
         write_timeout: shared.config.write_timeout,
         heartbeat_interval: heartbeat_interval(shared.config.read_timeout),
     };
     outlet.serve(times).await;
-    peer.detach(kind, &outlet);
+    peer.detach(kind, outlet);
     tracing::warn!(
         remote_peer_id = %peer.id,
         stream_writer_type = kind.name(),
