@@ -1,7 +1,11 @@
 //! What cannot be equal, made equal: times, numbers, order, and ids that were made from the time.
 
-/// Numbers with a unit of time behind the word `took`.
+/// Numbers with a unit of time: behind the word `took`, and in the cells of a table that has a column for them.
 pub fn durations(text: &str) -> String {
+    let text = match text.split('│').any(|cell| cell.trim() == "TOOK") {
+        true => &text.split('│').map(without_duration).collect::<Vec<_>>().join("│"),
+        false => text,
+    };
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.to_lowercase().find("took") {
@@ -21,6 +25,14 @@ pub fn durations(text: &str) -> String {
         }
     }
     out + rest
+}
+
+/// A cell of a table, blanks around it included.
+fn without_duration(cell: &str) -> &str {
+    let value = cell.trim();
+    let unit = value.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let is_duration = unit.len() < value.len() && ["ns", "µs", "ms", "s"].contains(&unit);
+    if is_duration { " <took> " } else { cell }
 }
 
 /// All numbers alike, whatever their sign.
@@ -104,6 +116,10 @@ mod tests {
         assert_eq!(durations("took = 6.67ms\n"), "took = <took>\n");
         assert_eq!(durations("{\"took\":\"4.9µs\"}"), "{\"took\":\"<took>\"}");
         assert_eq!(durations("TOOK    │ it took long"), "TOOK    │ it took long");
+        assert_eq!(
+            durations("│ ENDPOINT │     TOOK     │\n│ a:1 │ 903.12µs │\n│ b:2 │ 1.5ms │"),
+            "│ ENDPOINT │     TOOK     │\n│ a:1 │ <took> │\n│ b:2 │ <took> │"
+        );
         assert_eq!(numbers("a12b-3"), "a#b#");
         assert_eq!(
             sizes("3, 4.2 MB, {\"totalKey\":3,\"totalSize\":4}"),
