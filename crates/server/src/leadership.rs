@@ -57,19 +57,31 @@ impl Server {
             arrived = timeout(limit, leader.wait_for(|leader| *leader == Some(to))) => {
                 arrived.map_err(|_| Error::TimeoutLeaderTransfer)?.map_err(|_| Error::Stopped)
             }
-            // Nobody can take over what they do not hear of.
-            () = self.gone(partner) => Err(Error::TimeoutLeaderTransfer),
+            () = self.hopeless(partner) => Err(Error::TimeoutLeaderTransfer),
         };
         arrived?;
         tracing::info!(local_member_id = %me, transferee_member_id = %to, "leadership transfer finished");
         Ok(())
     }
 
-    /// Resolves once this member has no connection to another one.
-    async fn gone(&self, id: MemberId) {
-        while self.shared.network.active_for(id).is_some() {
+    /// Resolves once a transfer cannot come about: nobody takes over what they do not hear of, and nobody is
+    /// elected without a quorum.
+    async fn hopeless(&self, partner: MemberId) {
+        while self.shared.network.active_for(partner).is_some() && self.reaches_quorum() {
             sleep(self.shared.config.heartbeat_interval).await;
         }
+    }
+
+    /// Whether the voters that this member has connections to are a quorum, with itself.
+    fn reaches_quorum(&self) -> bool {
+        let cluster = self.cluster();
+        let (mut voters, mut reached) = (0, 0);
+        for member in cluster.members().filter(|member| !member.is_learner) {
+            let is_here = member.id == self.shared.member_id;
+            voters += 1;
+            reached += usize::from(is_here || self.shared.network.active_for(member.id).is_some());
+        }
+        reached > voters / 2
     }
 
     /// Before this member stops: hands leadership, if it has it, to another one, so that the others need not wait
@@ -108,6 +120,11 @@ impl Server {
             .filter_map(|member| Some((self.shared.network.active_for(member.id)?, member.id)))
             .max_by_key(|(active, _)| *active);
         let Some((_, to)) = longest else { return };
+        if !self.reaches_quorum() {
+            return tracing::info!(
+                "not handing leadership over: too few voters are connected to elect another"
+            );
+        }
         self.try_transfer(to, to, limit).await;
     }
 

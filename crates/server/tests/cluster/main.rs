@@ -354,6 +354,23 @@ fn members_join_as_learners_are_promoted_and_leave() {
     });
 }
 
+/// All members of a cluster that is shut down stop at about the same time.
+#[test]
+fn a_leader_without_a_quorum_stops_without_waiting_for_a_successor() {
+    runtime().block_on(async {
+        let mut cluster = Cluster::of(4).await;
+        let leader = cluster.leader().await;
+        let [other, stopping @ ..] = [1, 2, 3].map(|step| (leader + step) % 4);
+        for n in stopping {
+            cluster.stop(n).await;
+        }
+        let terms = || [leader, other].map(|n| cluster.server(n).raft().term());
+        let before = terms();
+        cluster.server(leader).hand_over().await;
+        assert_eq!(terms(), before, "nobody was told to campaign");
+    });
+}
+
 #[test]
 fn a_leader_is_relieved_before_it_is_removed() {
     runtime().block_on(async {
