@@ -38,7 +38,11 @@ impl Rests {
     /// To be called behind each small piece of work.
     pub fn when_due(&mut self) {
         self.pieces += 1;
-        if self.pieces.is_multiple_of(PIECES) && self.since.elapsed() >= WORK {
+        if self.pieces < PIECES {
+            return;
+        }
+        self.pieces = 0;
+        if self.since.elapsed() >= WORK {
             thread::sleep(REST);
             self.since = Instant::now();
         }

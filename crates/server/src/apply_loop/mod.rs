@@ -34,7 +34,7 @@ use crate::shared::{Flow, Shared};
 /// Entries applied before their view is published: bounds how long the first of them waits.
 const ENTRIES_PER_BATCH: usize = 4096;
 
-/// Entries from which on this member has to catch up. A leader that serves is never so far behind: it takes no
+/// Entries from which on this member has to catch up. One that keeps up is never so far behind: it takes no
 /// proposals long before.
 const FAR_BEHIND: u64 = 10_000;
 
@@ -213,11 +213,12 @@ impl ApplyLoop {
         Ok(())
     }
 
-    /// A member that catches up after a restart or a snapshot. Nobody waits for what it applies, and the others
-    /// on its machine for a processor.
+    /// A follower that catches up after a restart or a snapshot: the others serve meanwhile, and may want the
+    /// processor. For what a leader or a lone member applies, clients wait.
     fn is_far_behind(&self) -> bool {
-        let behind = self.shared.raft.committed().saturating_sub(self.applied.index);
-        behind > FAR_BEHIND && !self.shared.is_alone() && !self.shared.clock.is_simulated()
+        let shared = &self.shared;
+        let behind = shared.raft.committed().saturating_sub(self.applied.index);
+        behind > FAR_BEHIND && !shared.is_leader() && !shared.is_alone() && !shared.clock.is_simulated()
     }
 
     /// Whatever older leaders have left in the log stands before the first entry of this term. A proposal that
