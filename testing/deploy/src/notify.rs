@@ -1,7 +1,6 @@
 //! What a supervisor sees of the process where no machine can be had: readiness, exit codes, the last log line.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -28,7 +27,7 @@ pub fn check(side: &Side, unit: &str) -> Result<Transcript, String> {
     let mut transcript = Transcript::new(side.name);
     let folder = TempDir::new().map_err(|error| error.to_string())?;
     pki::write(folder.path(), &["127.0.0.1".to_owned()])?;
-    let (client, peer) = free_ports().map_err(|error| error.to_string())?;
+    let [client, peer] = ports::free_array().map_err(|error| error.to_string())?;
     let programs = &side.programs;
     let place =
         Place { folder, etcd: programs.join("etcd"), etcdctl: programs.join("etcdctl"), client, peer };
@@ -160,9 +159,4 @@ fn receive(socket: &UnixDatagram) -> Result<String, String> {
     let len =
         socket.recv(&mut said).map_err(|error| format!("nothing was said to the supervisor: {error}"))?;
     Ok(String::from_utf8_lossy(&said[..len]).into_owned())
-}
-
-fn free_ports() -> std::io::Result<(u16, u16)> {
-    let (client, peer) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-    Ok((client.local_addr()?.port(), peer.local_addr()?.port()))
 }

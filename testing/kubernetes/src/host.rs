@@ -1,6 +1,6 @@
 //! A machine of the bench: this one, or a network namespace that plays one.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -66,20 +66,8 @@ impl Host {
         command
     }
 
-    /// The usual ports where the network is its own, else some that were free a moment ago.
+    /// The usual ports where the network is its own, else some that are free.
     pub fn ports<const N: usize>(&self, usual: [u16; N]) -> Outcome<[u16; N]> {
-        if self.is_loopback() { free_ports() } else { Ok(usual) }
+        if self.is_loopback() { ports::free_array().during("find free ports") } else { Ok(usual) }
     }
-}
-
-fn free_ports<const N: usize>() -> Outcome<[u16; N]> {
-    // All are held at once, so that they differ.
-    let mut held = Vec::new();
-    let mut ports = [0; N];
-    for port in &mut ports {
-        let listener = TcpListener::bind("127.0.0.1:0").during("find a free port")?;
-        *port = listener.local_addr()?.port();
-        held.push(listener);
-    }
-    Ok(ports)
 }

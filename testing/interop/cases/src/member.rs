@@ -1,7 +1,6 @@
 //! A member as a process, in a folder of its own.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,11 +18,7 @@ pub struct Ports {
 impl Ports {
     /// So many members' ports, and one where nobody listens.
     pub fn free(members: usize) -> Result<(Vec<Ports>, u16), String> {
-        // Held together, so that they differ.
-        let held = (0..=2 * members).map(|_| TcpListener::bind("127.0.0.1:0"));
-        let held = held.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
-        let ports = held.iter().map(|listener| listener.local_addr().map(|address| address.port()));
-        let ports = ports.collect::<Result<Vec<u16>, _>>().map_err(|error| error.to_string())?;
+        let ports = ports::free(2 * members + 1).map_err(|error| error.to_string())?;
         let pairs = ports[1..].chunks_exact(2).map(|pair| Ports { client: pair[0], peer: pair[1] });
         Ok((pairs.collect(), ports[0]))
     }

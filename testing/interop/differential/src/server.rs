@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -28,25 +28,10 @@ pub enum Stop {
 impl Server {
     /// Starts with its data in `folder`, which may have some already, and waits until it is healthy.
     pub fn start(etcd: &Path, folder: &Path, more: &[&str]) -> Result<Server, String> {
-        let mut last = String::new();
-        // Between finding a free port and its use another process may take it.
-        for _attempt in 0..3 {
-            match Server::start_once(etcd, folder, more) {
-                Ok(server) => return Ok(server),
-                Err(error) => last = error,
-            }
-            if !last.contains("address already in use") {
-                break;
-            }
-        }
-        Err(last)
-    }
-
-    fn start_once(etcd: &Path, folder: &Path, more: &[&str]) -> Result<Server, String> {
         std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
         let log = folder.join("log");
         let output = File::create(&log).map_err(|error| error.to_string())?;
-        let (port, peer_port) = free_ports().map_err(|error| error.to_string())?;
+        let [port, peer_port] = ports::free_array().map_err(|error| error.to_string())?;
         let child = Command::new(etcd)
             .args(["--name", "m0", "--log-level", "warn", "--data-dir"])
             .arg(folder.join("data"))
@@ -113,11 +98,6 @@ impl Drop for Server {
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
     }
-}
-
-fn free_ports() -> std::io::Result<(u16, u16)> {
-    let (client, peer) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-    Ok((client.local_addr()?.port(), peer.local_addr()?.port()))
 }
 
 /// A page with its status line and headers.

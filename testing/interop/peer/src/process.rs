@@ -1,7 +1,6 @@
 //! A member as a process.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -23,17 +22,13 @@ pub struct Place {
 
 impl Place {
     pub fn new(name: &str, etcd: &Path, root: &Path) -> Result<Place, String> {
-        // Held together, so that they differ.
-        let bind = || TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string());
-        let port =
-            |held: &TcpListener| held.local_addr().map(|at| at.port()).map_err(|error| error.to_string());
-        let (client, peer) = (bind()?, bind()?);
+        let [client_port, peer_port] = ports::free_array().map_err(|error| error.to_string())?;
         Ok(Place {
             name: name.to_owned(),
             etcd: etcd.to_owned(),
             folder: root.join(name),
-            client_port: port(&client)?,
-            peer_port: port(&peer)?,
+            client_port,
+            peer_port,
             peer_scheme: "http",
             more: Vec::new(),
         })
