@@ -101,12 +101,21 @@ async fn live(mut settings: Settings) -> End {
     }
     // The edges may have ended already.
     let _ = stop.send(true);
-    report(clients.await);
-    let stopping = tokio::task::spawn_blocking(move || {
-        member.stop();
-        peers.stop();
+    let mut clients = clients;
+    let served = tokio::select! {
+        served = &mut clients => Some(served),
+        () = server.cut_off() => {
+            log!(Level::Info, "too few voters are connected to decide anything; no request is waited for");
+            None
+        }
+    };
+    // Answers what still waits.
+    let _ = tokio::task::spawn_blocking(move || member.stop()).await;
+    report(match served {
+        Some(served) => served,
+        None => clients.await,
     });
-    let _ = stopping.await;
+    let _ = tokio::task::spawn_blocking(move || peers.stop()).await;
     log_closing(settings, "closed etcd server");
     end
 }

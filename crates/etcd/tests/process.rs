@@ -166,6 +166,13 @@ impl Running {
         (ended, log.lines().map(str::to_owned).collect())
     }
 
+    fn becomes_healthy(&self) {
+        let started = std::time::Instant::now();
+        while !self.get("/health").ends_with(r#"{"health":"true","reason":""}"#) {
+            assert!(started.elapsed() < PATIENCE, "not healthy in time");
+        }
+    }
+
     fn leads(&self) -> bool {
         self.get("/metrics").lines().any(|line| line == "etcd_server_is_leader 1")
     }
@@ -229,15 +236,14 @@ fn start_with(dir: &Path, arguments: &[&str]) -> Output {
     run(&all)
 }
 
-/// Three members over unix sockets: one is killed while it leads, and comes back.
-#[test]
-fn three_members_survive_the_loss_of_their_leader() {
+/// Three members over unix sockets, healthy, and how to start one of them again.
+fn three_members() -> (Vec<Running>, impl Fn(usize, tempfile::TempDir) -> Running) {
     let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a temporary directory")).collect();
     let urls: Vec<String> =
         dirs.iter().map(|dir| format!("unix://{}", dir.path().join("peers").display())).collect();
     let cluster: Vec<String> = urls.iter().enumerate().map(|(n, url)| format!("m{n}={url}")).collect();
     let cluster = cluster.join(",");
-    let spawn = |n: usize, dir: tempfile::TempDir| {
+    let spawn = move |n: usize, dir: tempfile::TempDir| {
         let arguments = [
             "--listen-peer-urls",
             &urls[n],
@@ -252,14 +258,14 @@ fn three_members_survive_the_loss_of_their_leader() {
     for member in &mut members {
         member.wait_until_ready();
     }
-    let is_healthy = |member: &Running| member.get("/health").ends_with(r#"{"health":"true","reason":""}"#);
-    let becomes_healthy = |member: &Running| {
-        let started = std::time::Instant::now();
-        while !is_healthy(member) {
-            assert!(started.elapsed() < PATIENCE, "not healthy in time");
-        }
-    };
-    members.iter().for_each(becomes_healthy);
+    members.iter().for_each(Running::becomes_healthy);
+    (members, spawn)
+}
+
+/// One is killed while it leads, and comes back.
+#[test]
+fn three_members_survive_the_loss_of_their_leader() {
+    let (mut members, spawn) = three_members();
     let started = std::time::Instant::now();
     let leader = loop {
         if let Some(leader) = members.iter().position(Running::leads) {
@@ -271,19 +277,47 @@ fn three_members_survive_the_loss_of_their_leader() {
     assert_eq!(signal, Some(Signal::KILL.as_raw()));
     for (n, member) in members.iter().enumerate() {
         if n != leader {
-            becomes_healthy(member);
+            member.becomes_healthy();
         }
     }
     let dir =
         std::mem::replace(&mut members[leader].dir, tempfile::tempdir().expect("a temporary directory"));
     members[leader] = spawn(leader, dir);
     members[leader].wait_until_ready();
-    becomes_healthy(&members[leader]);
+    members[leader].becomes_healthy();
     for member in &mut members {
         let (signal, log) = member.end(Signal::TERM);
         assert_eq!(signal, Some(Signal::TERM.as_raw()), "{}", log.join("\n"));
         log.iter().for_each(|line| drop(check_record(line)));
     }
+}
+
+/// All members of a cluster are stopped at once: the last ones have requests that nobody can decide any more.
+#[test]
+fn a_member_without_a_quorum_stops_without_waiting_for_requests() {
+    let (mut members, _) = three_members();
+    let mut last = members.pop().expect("three");
+    for member in &mut members {
+        member.end(Signal::KILL);
+    }
+    let clients = format!("unix://{}", last.dir.path().join("clients").display());
+    let putting = std::thread::spawn(move || {
+        let client = client::Client::new(client::Config::to([&clients])).expect("a client");
+        let request = proto::etcdserverpb::PutRequest { key: "k".into(), ..Default::default() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(client.put(request)).expect_err("nobody can decide it").to_string()
+    });
+    let pending = |member: &Running| {
+        member.get("/metrics").lines().any(|line| line == "etcd_server_proposals_pending 1")
+    };
+    while !pending(&last) {
+        assert!(!putting.is_finished(), "refused: {}", putting.join().expect("no panic"));
+    }
+    let (signal, log) = last.end(Signal::TERM);
+    assert_eq!(signal, Some(Signal::TERM.as_raw()), "{}", log.join("\n"));
+    // Not "request timed out".
+    let answer = putting.join().expect("no panic");
+    assert!(answer.contains("etcdserver: server stopped"), "{answer}\n{}", log.join("\n"));
 }
 
 #[test]

@@ -72,6 +72,20 @@ impl Server {
         }
     }
 
+    /// Resolves once this member is cut off: it has connections to too few voters for anything to be decided, and had
+    /// so a heartbeat ago.
+    pub async fn cut_off(&self) {
+        let mut was_cut_off = false;
+        loop {
+            let is_cut_off = !self.reaches_quorum();
+            if is_cut_off && was_cut_off {
+                return;
+            }
+            was_cut_off = is_cut_off;
+            sleep(self.shared.config.heartbeat_interval).await;
+        }
+    }
+
     /// Whether the voters that this member has connections to are a quorum, with itself.
     fn reaches_quorum(&self) -> bool {
         let cluster = self.cluster();
