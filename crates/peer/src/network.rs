@@ -272,11 +272,15 @@ impl Network for PeerNetwork {
         if let Some(peer) = peers.known.get(&id) {
             return peer.set_urls(peer_urls);
         }
-        if let Some(remote) = peers.remotes.remove(&id) {
-            remote.stop();
-        }
         tracing::info!(remote_peer_id = %id, urls = ?peer_urls, "added remote peer");
-        let peer = Arc::new(Peer::new(id, Standing::Known, peer_urls.to_vec()));
+        let peer = match peers.remotes.remove(&id) {
+            Some(remote) => {
+                remote.make_known();
+                remote.set_urls(peer_urls);
+                remote
+            }
+            None => Arc::new(Peer::new(id, Standing::Known, peer_urls.to_vec())),
+        };
         if shared.server.get().is_some() {
             peer.start(shared);
         }

@@ -27,7 +27,7 @@ pub enum Standing {
 /// Another member.
 pub struct Peer {
     pub id: MemberId,
-    pub standing: Standing,
+    standing: Mutex<Standing>,
     urls: Mutex<Vec<String>>,
     /// Which URL is tried first.
     preferred: AtomicUsize,
@@ -36,6 +36,7 @@ pub struct Peer {
     pipeline: mpsc::Sender<Message>,
     pipeline_inbox: Mutex<Option<mpsc::Receiver<Message>>>,
     activity: Mutex<Activity>,
+    is_asked: AtomicBool,
     is_stopped: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -62,7 +63,7 @@ impl Peer {
         let (pipeline, inbox) = mpsc::channel(pipeline::QUEUE);
         Peer {
             id,
-            standing,
+            standing: Mutex::new(standing),
             urls: Mutex::new(urls),
             preferred: AtomicUsize::new(0),
             message_stream: Slot::default(),
@@ -70,17 +71,24 @@ impl Peer {
             pipeline,
             pipeline_inbox: Mutex::new(Some(inbox)),
             activity: Mutex::default(),
+            is_asked: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
             tasks: Mutex::default(),
         }
     }
 
-    /// Begins to talk, once.
+    /// It turns out to be part of the cluster: [`Peer::start`] must follow. What waits for it stays.
+    pub fn make_known(&self) {
+        *self.standing.lock() = Standing::Known;
+    }
+
+    /// Begins to talk, as far as its standing allows. What has begun goes on.
     pub fn start(self: &Arc<Peer>, shared: &Arc<Shared>) {
-        let Some(inbox) = self.pipeline_inbox.lock().take() else { return };
         let mut tasks = self.tasks.lock();
-        pipeline::start(shared, self, inbox, &mut tasks);
-        if self.standing == Standing::Remote {
+        if let Some(inbox) = self.pipeline_inbox.lock().take() {
+            pipeline::start(shared, self, inbox, &mut tasks);
+        }
+        if *self.standing.lock() == Standing::Remote || self.is_asked.swap(true, Ordering::SeqCst) {
             return;
         }
         for kind in StreamKind::BOTH {
@@ -298,6 +306,18 @@ mod tests {
         assert_eq!(peer.put(message(MessageType::Heartbeat)), Sent::Queued);
         assert_eq!(late.waiting(), []);
         assert_eq!(pipeline.try_recv().unwrap().kind, MessageType::Heartbeat);
+    }
+
+    /// A leader that has called this member before it knew the cluster may have a proposal of it already.
+    #[test]
+    fn what_waits_for_a_remote_stays_when_it_becomes_known() {
+        let peer = Peer::new(MemberId(1), Standing::Remote, vec!["http://a:1".to_owned()]);
+        let mut pipeline = peer.pipeline_inbox.lock().take().unwrap();
+        peer.put(message(MessageType::Prop));
+        peer.make_known();
+        peer.put(message(MessageType::AppResp));
+        assert_eq!(pipeline.try_recv().unwrap().kind, MessageType::Prop);
+        assert_eq!(pipeline.try_recv().unwrap().kind, MessageType::AppResp);
     }
 
     #[test]
