@@ -11,6 +11,8 @@ use crate::operation::{Event, Micros, Operation, Revision};
 pub struct Evidence {
     /// One entry if all agree. None of the events says what was there before.
     told: BTreeMap<Revision, Vec<Vec<Event>>>,
+    /// Changes that watchers of a part were told, as bare.
+    glimpsed: BTreeMap<Revision, Vec<Event>>,
     /// When a watcher heard of which revision.
     heard: Vec<(Micros, Revision)>,
 }
@@ -36,6 +38,13 @@ impl Evidence {
             self.heard.push((at, last.kv.mod_revision));
         }
         if !is_whole {
+            for event in events {
+                let glimpsed = self.glimpsed.entry(event.kv.mod_revision).or_default();
+                let bare = event.bare();
+                if !glimpsed.contains(&bare) {
+                    glimpsed.push(bare);
+                }
+            }
             return;
         }
         for group in events.chunk_by(|a, b| a.kv.mod_revision == b.kv.mod_revision) {
@@ -59,6 +68,12 @@ impl Evidence {
             || variants.iter().any(|told| {
                 told.len() == events.len() && told.iter().zip(events).all(|(a, b)| *a == b.bare())
             })
+    }
+
+    /// Whether these changes include all that watchers of a part saw.
+    pub fn includes_glimpses(&self, revision: Revision, events: &[Event]) -> bool {
+        let glimpsed = self.glimpsed.get(&revision).into_iter().flatten();
+        glimpsed.into_iter().all(|glimpse| events.iter().any(|event| event.bare() == *glimpse))
     }
 
     pub fn last(&self) -> Revision {
@@ -123,7 +138,8 @@ mod tests {
 
     #[test]
     fn sightings_rise() {
-        let evidence = Evidence { told: BTreeMap::new(), heard: vec![(50, 9), (10, 3), (20, 2), (30, 5)] };
+        let heard = vec![(50, 9), (10, 3), (20, 2), (30, 5)];
+        let evidence = Evidence { heard, ..Evidence::default() };
         let sightings = Sightings::of(&[], &evidence);
         let seen = [10, 11, 25, 30, 31, 90].map(|moment| sightings.before(moment));
         assert_eq!(seen, [0, 3, 3, 3, 5, 9], "what is seen at the very moment is not before it");

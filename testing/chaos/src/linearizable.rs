@@ -319,6 +319,13 @@ impl Walk<'_> {
             }
         }
         candidates.retain(|candidate| timeline.evidence.allows(revision, &candidate.effect.events));
+        // A write that came in behind all reads of the end is perhaps seen by watchers of a part alone. If none fits
+        // what they were told, that is for the check of the watches to say.
+        let fits =
+            |candidate: &Candidate| timeline.evidence.includes_glimpses(revision, &candidate.effect.events);
+        if candidates.iter().any(fits) {
+            candidates.retain(fits);
+        }
         Ok(candidates)
     }
 

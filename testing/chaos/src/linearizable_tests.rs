@@ -3,6 +3,7 @@
 use sim::rng::Rng;
 
 use super::*;
+use crate::history::{Notice, WatchRecord};
 use crate::operation::{Delete, KeyValue, Outcome, Put, Span};
 use crate::synthetic::{LARGE, Shape, Synthetic, TINY};
 
@@ -320,6 +321,21 @@ fn right_histories_are_accepted_with_and_without_watchers() {
         for ((_, expected), (_, events)) in history.revisions.iter().zip(verdict.replay.revisions.values()) {
             assert_eq!(events, expected, "seed {seed}");
         }
+    }
+}
+
+/// Nobody reads behind the last write, and only a watcher of its key sees it.
+#[test]
+fn a_watcher_of_a_part_tells_which_unknown_write_came_last() {
+    for value in ["x", "y"] {
+        let history = ByHand::default().lost_put(0, "x").lost_put(0, "y").0;
+        let told = Event { deleted: false, kv: kv(value, 2, 1).expect("some"), prev: None };
+        let opened = Notice::Opened { span: Span::one("a"), start_revision: 1, prev_kv: true, deletes: true };
+        let events = Notice::Events { revision: 2, events: vec![told.clone()] };
+        let watch = [opened, events].map(|notice| WatchRecord { watcher: 1, member: 0, at: 5, notice });
+        let verdict = check(&history, &Evidence::of([&watch[..]]), Promise::Always);
+        assert_eq!(verdict.findings, []);
+        assert_eq!(verdict.replay.revisions[&2].1, [told]);
     }
 }
 
