@@ -243,6 +243,11 @@ impl<S: Storage> Log<S> {
         self.committed.min(self.unstable.offset().prev())
     }
 
+    /// Whether committed entries are held back until more of those that were handed out is applied.
+    pub fn is_applying_paused(&self) -> bool {
+        self.applying_paused
+    }
+
     /// A snapshot goes first, and a full window waits.
     pub fn has_next_committed(&self) -> bool {
         !self.applying_paused && !self.has_snapshot_to_install() && self.applying < self.appliable()

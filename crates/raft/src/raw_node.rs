@@ -320,6 +320,12 @@ impl<S: Storage> RawNode<S> {
         }
     }
 
+    /// Whether committed entries may be held back until [`RawNode::applied`] tells of more: too much that was handed
+    /// out is not applied, or the next entry was too large to go with it.
+    pub fn waits_for_applied(&self) -> bool {
+        self.raft.log.is_applying_paused()
+    }
+
     pub fn basic_status(&self) -> BasicStatus {
         BasicStatus {
             id: self.raft.id,

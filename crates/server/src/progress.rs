@@ -16,6 +16,8 @@ pub struct RaftProgress {
     applied_term: AtomicU64,
     /// The log writer has something to do.
     log_is_busy: AtomicBool,
+    /// Raft hands out nothing more before it hears what is applied.
+    waits_for_applied: AtomicBool,
 }
 
 impl RaftProgress {
@@ -67,6 +69,14 @@ impl RaftProgress {
 
     pub fn set_log_is_busy(&self, on: bool) {
         self.log_is_busy.store(on, Ordering::Relaxed);
+    }
+
+    pub fn waits_for_applied(&self) -> bool {
+        self.waits_for_applied.load(Ordering::SeqCst)
+    }
+
+    pub fn set_waits_for_applied(&self, on: bool) {
+        self.waits_for_applied.store(on, Ordering::SeqCst);
     }
 }
 

@@ -245,3 +245,25 @@ fn maintenance_at_once_with_writes_comes_to_its_end() {
         tokio::task::block_in_place(|| member.stop());
     });
 }
+
+/// Raft hands out committed entries only so far ahead of what it knows to be applied, and a large one behind small
+/// ones does not fit at once.
+#[test]
+fn large_values_among_small_ones_are_applied() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let member = start(dir.path()).await;
+        let server = member.server.clone();
+        for round in 0..30 {
+            let mut puts = tokio::task::JoinSet::new();
+            for client in 0..8 {
+                let (server, len) = (server.clone(), if client == 4 { 1_300_000 } else { 1 });
+                puts.spawn(async move { server.put(put(&format!("k{client}"), &"x".repeat(len))).await });
+            }
+            while let Some(put) = puts.join_next().await {
+                assert!(put.unwrap().is_ok(), "round {round}");
+            }
+        }
+        tokio::task::block_in_place(|| member.stop());
+    });
+}

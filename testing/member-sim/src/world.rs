@@ -31,6 +31,9 @@ const CALM_LIMIT: Duration = Duration::from_secs(120);
 
 const KEYS: usize = 6;
 
+/// A request may be a little larger, and raft hands out no more to be applied at once.
+const LARGE_VALUE_MAX: usize = 1_500_000;
+
 /// Until a member that found no cluster to join tries again.
 const JOIN_RETRY: Duration = Duration::from_millis(200);
 
@@ -71,6 +74,8 @@ pub struct World {
     calls: JoinSet<()>,
     orders: Arc<Mutex<Orders>>,
     values: u64,
+    /// So many values in a thousand are large.
+    large_values: u64,
     leases: Vec<i64>,
     /// Revision of the store at each applied index, as the first member that got there had it.
     applied: BTreeMap<u64, i64>,
@@ -100,6 +105,7 @@ impl World {
             state.loss = *rng.pick(&[0, 0, 5, 30]).expect("there are rates");
             state.doubles = *rng.pick(&[0, 5, 20]).expect("there are rates");
         }
+        let large_values = *rng.pick(&[0, 0, 100]).expect("there are rates");
         World {
             rng,
             notes: Notes { records: Arc::default(), clock: clock.clone() },
@@ -110,6 +116,7 @@ impl World {
             calls: JoinSet::new(),
             orders: Arc::default(),
             values: 0,
+            large_values,
             leases: Vec::new(),
             applied: BTreeMap::new(),
             compacted: 0,
@@ -289,8 +296,7 @@ impl World {
         let key = Bytes::from(format!("k{}", self.rng.below(KEYS)));
         // Keys under leases are nobody's to delete.
         let leased = Bytes::from(format!("l{}", self.rng.below(KEYS)));
-        self.values += 1;
-        let value = Bytes::from(format!("v{}", self.values));
+        let value = self.draw_value();
         let revision = server.view().revision().to_wire();
         match self.rng.below(100) {
             0..30 => Call::Put { key, value, lease: 0 },
@@ -323,6 +329,17 @@ impl World {
                 Call::Compact { revision: target }
             }
         }
+    }
+
+    /// Another one each time.
+    fn draw_value(&mut self) -> Bytes {
+        self.values += 1;
+        let mut value = format!("v{}", self.values).into_bytes();
+        if self.rng.chance(self.large_values) {
+            let len = self.rng.below(LARGE_VALUE_MAX);
+            value.resize(len.max(value.len()), b'.');
+        }
+        value.into()
     }
 
     fn note_leases(&mut self) {

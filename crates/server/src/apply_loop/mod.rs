@@ -373,10 +373,12 @@ impl ApplyLoop {
     }
 
     /// Raft hands out more once it knows what is applied, and has room for four times this much before that:
-    /// so it is told now and then, not woken for every batch. It waits for configuration changes, though, and
-    /// without a leader for whatever must be applied before it may ask for an election.
+    /// so it is told now and then, not woken for every batch. It waits when a large entry did not find room, though,
+    /// for configuration changes, and without a leader for whatever must be applied before it may ask for an election.
     fn tell_raft(&mut self) {
-        let is_awaited = std::mem::take(&mut self.raft_waits) || self.shared.raft.leader().is_none();
+        let raft = &self.shared.raft;
+        let is_awaited =
+            std::mem::take(&mut self.raft_waits) || raft.waits_for_applied() || raft.leader().is_none();
         if !is_awaited && self.untold_bytes < UNTOLD_BYTES_MAX {
             return;
         }

@@ -408,6 +408,11 @@ impl Replicator {
             self.carry_out(ready);
         }
         self.shared.raft.set_log_is_busy(!self.unsynced.is_empty());
+        self.note_waits_for_applied();
+    }
+
+    fn note_waits_for_applied(&self) {
+        self.shared.raft.set_waits_for_applied(self.node.waits_for_applied());
     }
 
     /// The member's own threads first: they work while this one is busy with the network, and on a machine that it
@@ -431,6 +436,8 @@ impl Replicator {
         }
         if let Some(last) = committed.last() {
             self.note_committed(last.index.0);
+            // Before the entries: whoever has applied them knows whether to tell.
+            self.note_waits_for_applied();
             self.send_to_apply(ApplyInput::Entries(committed));
         }
         if !send_now.is_empty() {
