@@ -274,8 +274,10 @@ impl State {
         for checkpoint in &request.checkpoints {
             let checkpoint =
                 Checkpoint { id: LeaseId(checkpoint.id), remaining_ttl_secs: checkpoint.remaining_ttl };
-            let record = lessor.checkpoint(checkpoint).map_err(|_| ApplyError::LeaseNotFound)?;
-            self.write_lease(&record);
+            // One that was revoked meanwhile is passed over.
+            if let Ok(record) = lessor.checkpoint(checkpoint) {
+                self.write_lease(&record);
+            }
         }
         Ok(Outcome::LeaseCheckpoint)
     }

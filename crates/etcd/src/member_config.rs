@@ -81,7 +81,7 @@ pub fn build(settings: &Settings, data: MemberData) -> Result<Config, String> {
             .then(|| positive(settings.compact_hash_check_time))
             .flatten(),
         fast_lease_keep_alive: gate("FastLeaseKeepAlive"),
-        lease_checkpoint: gate("LeaseCheckpoint"),
+        lease_checkpoint_interval: gate("LeaseCheckpoint").then_some(server::LEASE_CHECKPOINT_INTERVAL),
         downgrade_check_interval: settings.downgrade_check_time.to_std(),
         force_new_cluster: settings.force_new_cluster,
         ..defaults

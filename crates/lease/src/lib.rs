@@ -22,7 +22,8 @@ pub mod record;
 pub mod schedule;
 
 pub use lessor::{
-    CheckpointPolicy, Config, Counters, GrantError, LeaseNotFound, Lessor, RenewError, Renewed, TimeToLive,
+    CHECKPOINT_INTERVAL, CheckpointPolicy, Config, Counters, GrantError, LeaseNotFound, Lessor, RenewError,
+    Renewed, TimeToLive,
 };
 pub use record::{LEASE_KEY_LEN, Record, RecordError};
 pub use schedule::{Checkpoint, Now};

@@ -57,8 +57,8 @@ pub struct Config {
     pub compact_hash_check_interval: Option<Duration>,
     /// Whether a keep-alive of a lease that is known is answered without waiting for what is being applied.
     pub fast_lease_keep_alive: bool,
-    /// Whether the leader replicates how much time long leases have left.
-    pub lease_checkpoint: bool,
+    /// How often the leader replicates how much time leases that last longer have left; `None` never.
+    pub lease_checkpoint_interval: Option<Duration>,
     /// How often the leader looks whether a downgrade is complete.
     pub downgrade_check_interval: Duration,
     /// Makes a cluster of this member alone out of what is in its directory.
@@ -122,7 +122,7 @@ impl Config {
             corrupt_check_interval: None,
             compact_hash_check_interval: None,
             fast_lease_keep_alive: true,
-            lease_checkpoint: false,
+            lease_checkpoint_interval: None,
             downgrade_check_interval: Duration::from_secs(5),
             force_new_cluster: false,
         }

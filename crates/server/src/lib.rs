@@ -48,6 +48,7 @@ pub use config::{AutoCompaction, ClusterState, Config, DEFAULT_QUOTA_BYTES, SERV
 pub use error::Error;
 pub use handle::{HashKvAnswer, ReadMode, Server};
 pub use inbound::{ReceiveError, SnapshotWriter};
+pub use lease::CHECKPOINT_INTERVAL as LEASE_CHECKPOINT_INTERVAL;
 pub use leases::{LeaseKeys, LeaseTimes};
 pub use members::JoinAs;
 pub use metrics::Metrics;

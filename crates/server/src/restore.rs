@@ -130,7 +130,8 @@ fn alarms(tx: &ReadTx, path: &Path) -> Result<Alarms, String> {
 }
 
 fn lessor(tx: &ReadTx, path: &Path, config: &Config) -> Result<Lessor, String> {
-    let lease_config = lease::Config::for_election_timeout(config.election_timeout, CheckpointPolicy::Off);
+    let checkpoints = config.lease_checkpoint_interval.map_or(CheckpointPolicy::Off, CheckpointPolicy::Every);
+    let lease_config = lease::Config::for_election_timeout(config.election_timeout, checkpoints);
     let pairs = backend::pairs(tx, Bucket::Lease).map_err(|error| told(path, &error))?;
     let records: Result<Vec<_>, _> =
         pairs.into_iter().map(|(key, value)| lease::Record::decode(key, value)).collect();

@@ -87,7 +87,7 @@ pub async fn expire_leases(server: Server) {
 
 /// Replicates how much time long leases have left, while this member leads: see the gate `LeaseCheckpoint`.
 pub async fn checkpoint_leases(server: Server) {
-    if !server.shared.config.lease_checkpoint {
+    if server.shared.config.lease_checkpoint_interval.is_none() {
         return;
     }
     let mut ticks = interval(LEASE_INTERVAL);

@@ -73,6 +73,7 @@ impl<S: Storage> Raft<S> {
             .map(ConfChangeV2::from_entry)
             .collect::<Result<Vec<_>, _>>()
             .map_err(StepError::ConfChange)?;
+        let pending_before = self.pending_conf_index;
         for (offset, change) in changes.iter().enumerate() {
             let Some(change) = change else { continue };
             if self.config.disable_conf_change_validation || self.admits(change) {
@@ -83,6 +84,8 @@ impl<S: Storage> Raft<S> {
             }
         }
         if !self.append_entries(message.entries) {
+            // What is not in the log is not waited for.
+            self.pending_conf_index = pending_before;
             return Err(StepError::ProposalDropped);
         }
         self.broadcast_append();

@@ -8,6 +8,7 @@ mod conf_change;
 mod install;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use apply::{ApplyError, Command, Effects, Fatal, OpOutcome, Outcome, Request, State, TxnOutcome};
@@ -81,6 +82,8 @@ pub struct ApplyLoop {
     answers: Vec<(u64, Result<Outcome, Error>)>,
     /// Bytes of entries applied since raft was told.
     untold_bytes: usize,
+    /// The alarm that the quota is reached is being raised.
+    raises_no_space: Arc<AtomicBool>,
     /// The next snapshot record does not wait for its time.
     snapshot_is_forced: bool,
     /// A snapshot that the backend thread is installing: nothing is applied meanwhile.
@@ -169,6 +172,7 @@ impl ApplyLoop {
             index_compaction: IndexCompactionState::Unfinished,
             answers: Vec::new(),
             untold_bytes: 0,
+            raises_no_space: Arc::default(),
             snapshot_is_forced: false,
             installing: None,
         }
@@ -264,8 +268,7 @@ impl ApplyLoop {
             Command::Alarm(request) => AlarmAction::try_from(request.action).ok(),
             _ => None,
         };
-        // Compat: the write is applied, and then its proposer learns that the quota is reached.
-        let over_quota = awaited && !quota::has_room(&self.shared, cost(&command));
+        let over_quota = !quota::has_room(&self.shared, cost(&command));
         let answer = if awaited { Answer::Wanted } else { Answer::Unwanted };
         let applied = self.state.apply(&mut self.shared.lessor.lock(), command, answer)?;
         if let Ok(outcome) = &applied {
@@ -280,14 +283,16 @@ impl ApplyLoop {
             metrics.slow_apply.inc();
             tracing::warn!(?took, request = name, "apply request took too long");
         }
+        // Compat: the write is applied, and then its proposer learns that the quota is reached. The quota is each member's
+        // own, whoever proposes.
+        if over_quota && applied.is_ok() {
+            self.raise_no_space();
+        }
         if !awaited {
             return Ok(());
         }
         let answer = match applied {
-            Ok(_) if over_quota => {
-                self.raise_no_space();
-                Err(Error::NoSpace)
-            }
+            Ok(_) if over_quota => Err(Error::NoSpace),
             Ok(outcome) => Ok(outcome),
             Err(error) => Err(answer_error(error)),
         };
@@ -333,9 +338,16 @@ impl ApplyLoop {
         }
     }
 
+    /// Once, however many requests are applied before the alarm stands.
     fn raise_no_space(&self) {
-        let server = Server { shared: self.shared.clone() };
-        self.runtime.spawn(async move { server.raise_no_space().await });
+        if self.raises_no_space.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (server, raises) = (Server { shared: self.shared.clone() }, self.raises_no_space.clone());
+        self.runtime.spawn(async move {
+            server.raise_no_space().await;
+            raises.store(false, Ordering::Relaxed);
+        });
     }
 
     // --- effects ---

@@ -375,8 +375,10 @@ impl Replicator {
         self.retry_reads();
         self.hand_over_when_disk_stalls(now);
         // A hand-over that came to nothing ends with an election timeout, and nobody says so.
-        if !self.parked.is_empty() && self.shared.raft.leader().is_some() {
+        if self.shared.raft.leader().is_some() {
             self.propose_parked();
+        } else {
+            self.parked.drop_abandoned(|id| self.shared.waiters.is_awaited(id));
         }
     }
 
@@ -409,6 +411,7 @@ impl Replicator {
         }
         self.shared.raft.set_log_is_busy(!self.unsynced.is_empty());
         self.note_waits_for_applied();
+        self.note_committed(self.node.basic_status().hard_state.commit.0);
     }
 
     fn note_waits_for_applied(&self) {
@@ -435,6 +438,7 @@ impl Replicator {
             self.finish_read(state);
         }
         if let Some(last) = committed.last() {
+            // No reader may see an entry applied that is not committed yet.
             self.note_committed(last.index.0);
             // Before the entries: whoever has applied them knows whether to tell.
             self.note_waits_for_applied();
@@ -554,7 +558,8 @@ impl Replicator {
 
     fn change_configuration(&mut self, change: ConfChangeV2, expected: &ConfState) {
         match self.node.apply_conf_change(change) {
-            Ok(made) if made == *expected => {}
+            // A member of etcd lists the voters of its snapshots in any order.
+            Ok(made) if made.is_equivalent(expected) => {}
             Ok(made) => self.shared.fail(format!(
                 "a configuration change led raft to {made:?}, and the members to {expected:?}"
             )),

@@ -43,12 +43,30 @@ impl Parked {
         true
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.proposals.is_empty()
+    /// Those whose proposers have given up make room for others.
+    pub fn drop_abandoned(&mut self, is_awaited: impl Fn(u64) -> bool) {
+        self.proposals.retain(|(id, _)| is_awaited(*id));
+        self.bytes = self.proposals.iter().map(|(_, proposal)| proposal.len()).sum();
     }
 
     pub fn take(&mut self) -> VecDeque<(u64, Proposal)> {
         self.bytes = 0;
         std::mem::take(&mut self.proposals)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_waits_for_makes_room() {
+        let mut parked = Parked::default();
+        let half = || Proposal::Request(vec![0; PARKED_BYTES_MAX / 2].into());
+        assert!(parked.park(1, half()) && parked.park(2, half()));
+        assert!(!parked.park(3, half()));
+        parked.drop_abandoned(|id| id != 1);
+        assert!(parked.park(3, half()));
+        assert_eq!(parked.take().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 3]);
     }
 }

@@ -3,6 +3,7 @@
 mod network;
 
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -227,6 +228,61 @@ fn three_members_agree_and_every_one_serves_reads_and_writes() {
         assert_eq!(settled(|| follower.lease_renew(lease::LeaseId(77))).await, Ok(None));
         cluster.move_leader().await;
         cluster.agree().await;
+    });
+}
+
+/// With checkpoints, a new leader goes on where the old one was, and a renewal counts from the full time again.
+#[test]
+fn what_a_lease_has_left_survives_its_leader() {
+    runtime().block_on(async {
+        let interval = Some(Duration::from_secs(1));
+        let with = |config| Config { lease_checkpoint_interval: interval, ..config };
+        let cluster = Cluster::configured(3, with).await;
+        let server = cluster.server(cluster.leader().await);
+        let (id, _) = settled(|| server.lease_grant(None, 1000)).await.expect("granted");
+        // A leader that knows of no checkpoint counts from the full time.
+        let cluster = &cluster;
+        let new_leader_counts_from = |range: RangeInclusive<i64>| async move {
+            loop {
+                cluster.move_leader().await;
+                let leader = cluster.server(cluster.leader().await);
+                let times = settled(|| leader.lease_times(id, LeaseKeys::Omitted)).await.expect("known");
+                if range.contains(&times.expect("it is there").remaining_secs) {
+                    return;
+                }
+                // Time for a checkpoint.
+                sleep(Duration::from_millis(1700)).await;
+            }
+        };
+        timeout(PATIENCE, new_leader_counts_from(1..=997)).await.expect("a checkpoint in time");
+        assert_eq!(settled(|| server.lease_renew(id)).await, Ok(Some(1000)));
+        timeout(PATIENCE, new_leader_counts_from(999..=1000)).await.expect("the full time again");
+    });
+}
+
+/// The quota is each member's own: one that no client writes through says so, too.
+#[test]
+fn a_member_over_its_quota_raises_an_alarm_whoever_writes() {
+    runtime().block_on(async {
+        let smaller = |config: Config| {
+            let quota_backend_bytes = if config.name == "m2" { 2 << 20 } else { 0 };
+            Config { quota_backend_bytes, backend_batch_interval: Duration::from_millis(1), ..config }
+        };
+        let cluster = Cluster::configured(3, smaller).await;
+        let server = cluster.server(0);
+        let filling = async {
+            for n in 0.. {
+                match put(server, &format!("k{n}"), &"x".repeat(100_000)).await {
+                    Ok(()) => {}
+                    Err(error) if may_pass(&error) => {}
+                    Err(error) => return error,
+                }
+            }
+            unreachable!("there is no end to it");
+        };
+        assert_eq!(timeout(PATIENCE, filling).await.expect("refused in time"), Error::NoSpace);
+        let alarms = server.alarms();
+        assert_eq!(alarms.iter().map(|alarm| alarm.member).collect::<Vec<_>>(), [cluster.id(2)]);
     });
 }
 
