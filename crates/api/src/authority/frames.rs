@@ -2,7 +2,7 @@
 
 use super::hpack::{Authorities, Decoder};
 
-const FRAME_HEADER_BYTES: usize = 9;
+pub(super) const FRAME_HEADER_BYTES: usize = 9;
 /// Length of "PRI * HTTP/2.0 …", which goes before the first frame.
 const PREFACE_BYTES: usize = 24;
 /// Frames we write are never larger than what every receiver must take.
@@ -12,7 +12,7 @@ const BLOCK_BYTES_MAX: usize = 1 << 20;
 /// Frames one header block may come in: an endless row of empty ones is an attack.
 const BLOCK_FRAMES_MAX: usize = 1024;
 
-const HEADERS: u8 = 1;
+pub(super) const HEADERS: u8 = 1;
 const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
 
@@ -68,15 +68,15 @@ pub(super) struct Scanner {
 }
 
 #[derive(Clone, Copy)]
-struct FrameHeader {
-    length: usize,
-    kind: u8,
+pub(super) struct FrameHeader {
+    pub(super) length: usize,
+    pub(super) kind: u8,
     flags: u8,
     stream: u32,
 }
 
 impl FrameHeader {
-    fn read(input: &[u8]) -> Option<FrameHeader> {
+    pub(super) fn read(input: &[u8]) -> Option<FrameHeader> {
         let h = input.first_chunk::<FRAME_HEADER_BYTES>()?;
         Some(FrameHeader {
             length: usize::from(h[0]) << 16 | usize::from(h[1]) << 8 | usize::from(h[2]),

@@ -15,6 +15,7 @@ mod frames;
 pub(crate) mod fuzzing;
 mod hpack;
 mod huffman;
+mod outgoing;
 pub(crate) mod ping;
 mod stage;
 

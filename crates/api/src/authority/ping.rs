@@ -26,7 +26,7 @@ impl Activity {
         self.calls.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn mark_sent(&self) {
+    pub(super) fn mark_sent(&self) {
         self.sent.store(true, Ordering::Relaxed);
     }
 }

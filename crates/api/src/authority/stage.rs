@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::{Scanner, TOO_MANY_PINGS, Violation};
+use super::outgoing::Outgoing;
 use super::ping::{Activity, PingPolicy, Verdict};
 
 /// Read at once while bytes cannot go straight to the reader.
@@ -38,8 +39,7 @@ pub(crate) struct MendedStream<S> {
     /// None: the ping policy is not enforced on this listener.
     pings: Option<PingPolicy>,
     activity: Arc<Activity>,
-    /// All frames written so far are out whole, so a frame of our own may go between.
-    at_frame_boundary: bool,
+    outgoing: Outgoing,
     /// The connection is over: this is left to write, then the reader sees its end.
     farewell: Option<Vec<u8>>,
 }
@@ -101,7 +101,7 @@ impl<S> MendedStream<S> {
             ready_from: 0,
             pings: ping_min_time.map(PingPolicy::new),
             activity,
-            at_frame_boundary: true,
+            outgoing: Outgoing::default(),
             farewell: None,
         }
     }
@@ -144,8 +144,9 @@ impl<S> MendedStream<S> {
 
     fn end(&mut self, why: Violation) {
         tracing::debug!(code = why.code, reason = why.debug, "closing client connection");
-        // A frame is half out: nothing sensible can follow it.
-        self.farewell = Some(if self.at_frame_boundary { self.scanner.go_away(why) } else { Vec::new() });
+        // Behind a frame that is half out nothing sensible can follow.
+        let may_speak = self.outgoing.is_between_frames();
+        self.farewell = Some(if may_speak { self.scanner.go_away(why) } else { Vec::new() });
     }
 }
 
@@ -218,7 +219,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MendedStream<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.at_frame_boundary = false;
         let mut io = this.io.shared.lock();
         if io.held.len() >= HELD_WRITES_BYTES {
             ready!(io.poll_drain(cx))?;
@@ -229,7 +229,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MendedStream<S> {
             let room = HELD_WRITES_BYTES + len - io.held.len();
             io.held.reserve(room);
         }
-        bufs.iter().for_each(|buf| io.held.extend_from_slice(buf));
+        for buf in bufs {
+            io.held.extend_from_slice(buf);
+            // Each frame of a large answer forgives: clients ping while it flows, to measure the way.
+            if this.outgoing.follow(buf) {
+                this.activity.mark_sent();
+            }
+        }
         Poll::Ready(Ok(len))
     }
 
@@ -239,7 +245,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MendedStream<S> {
 
     /// h2 flushes when it has handed over every frame it holds. They leave at the end of the turn.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().at_frame_boundary = true;
         Poll::Ready(Ok(()))
     }
 
@@ -290,5 +295,31 @@ mod tests {
         let mut answer = [0; 31];
         client.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer[17..], b"too_many_pings");
+    }
+
+    /// As Go's clients do while a large answer flows.
+    #[tokio::test]
+    async fn a_ping_for_each_frame_of_an_answer_is_fine() {
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        let mut stage = MendedStream::new(server, PREFACE, Some(Duration::from_secs(5)), Arc::default());
+        let ping = frame(6, 0, 0, &[0; 8]);
+        let mut seen = vec![0; PREFACE.len()];
+        stage.read_exact(&mut seen).await.unwrap();
+        for _ in 0..10 {
+            stage.write_all(&frame(0, 0, 1, &[0; 1000])).await.unwrap();
+            client.write_all(&ping).await.unwrap();
+            let mut seen = vec![0; ping.len()];
+            stage.read_exact(&mut seen).await.unwrap();
+            assert_eq!(seen, ping);
+            // Its answer forgives nothing.
+            stage.write_all(&frame(6, 1, 0, &[0; 8])).await.unwrap();
+        }
+        client.write_all(&ping.repeat(3)).await.unwrap();
+        let mut rest = Vec::new();
+        stage.read_to_end(&mut rest).await.unwrap();
+        drop(stage);
+        let mut sent = Vec::new();
+        client.read_to_end(&mut sent).await.unwrap();
+        assert!(sent.ends_with(b"too_many_pings"));
     }
 }

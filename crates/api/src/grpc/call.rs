@@ -53,7 +53,6 @@ impl CallGuard {
     }
 
     pub(super) fn count_sent(&self, payload_len: usize) {
-        self.activity.mark_sent();
         self.bytes.sent.inc_by(payload_len as u64);
         if let Some(method) = &self.method {
             method.msg_sent.inc();
@@ -61,7 +60,6 @@ impl CallGuard {
     }
 
     pub(super) fn end(&mut self, code: Code) {
-        self.activity.mark_sent();
         self.outcome = Some(code);
     }
 }

@@ -155,10 +155,7 @@ impl Router {
     ) -> Response<Body> {
         match self.call(request, &connection).await {
             Ok(response) => response,
-            Err(status) => {
-                connection.activity.mark_sent();
-                status_response(&status)
-            }
+            Err(status) => status_response(&status),
         }
     }
 

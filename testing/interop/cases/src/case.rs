@@ -4,6 +4,7 @@
 //! # a comment
 //! > get a -w json          an invocation; words are quoted as in a shell
 //! ! stdin a\nb\n           what it reads
+//! ! times 1000            … so many times over
 //! ! env ETCDCTL_HEX=true   a variable; may be repeated
 //! ! capture LEASE          the id in its output is $LEASE from here on
 //! ! mask numbers           all digits are alike; `! mask layout`: runs of blanks and rules too
@@ -76,6 +77,7 @@ fn apply(case: &mut Case, directive: &str) -> Option<()> {
     let (name, value) = directive.split_once(' ').unwrap_or((directive, ""));
     match (name, value) {
         ("stdin", text) => case.stdin = unescape(text),
+        ("times", count) => case.stdin = case.stdin.repeat(count.parse().ok()?),
         ("env", text) => {
             let (name, value) = text.split_once('=')?;
             case.env.push((name.into(), value.into()));
@@ -127,15 +129,15 @@ mod tests {
 
     #[test]
     fn cases_with_directives() {
-        let text = "# x\n> put a 'b c' \"\"\n! stdin x\\ny\n! env A=b=c\n\n> get a\n! until 2\n@ start 3\n";
+        let text = "# x\n> put a 'b c' \"\"\n! stdin x\\ny\n! times 2\n! env A=b=c\n\n> get a\n! until 2\n@ start 3\n";
         let steps = parse("f", text).unwrap();
         let [Step::Invoke(put), Step::Invoke(get), Step::Act { place, words }] = &steps[..] else {
             panic!("{steps:?}");
         };
         assert_eq!(put.words, ["put", "a", "b c", ""]);
-        assert_eq!((put.stdin.as_slice(), put.env[0].1.as_str()), (&b"x\ny"[..], "b=c"));
-        assert_eq!((get.until, get.place.as_str()), (Some(2), "f:6"));
-        assert_eq!((place.as_str(), &words[..]), ("f:8", &["start".to_owned(), "3".to_owned()][..]));
+        assert_eq!((put.stdin.as_slice(), put.env[0].1.as_str()), (&b"x\nyx\ny"[..], "b=c"));
+        assert_eq!((get.until, get.place.as_str()), (Some(2), "f:7"));
+        assert_eq!((place.as_str(), &words[..]), ("f:9", &["start".to_owned(), "3".to_owned()][..]));
         for bad in ["! stdin x", "> 'a", "> a\n! what", "@ start\n! code", "nonsense"] {
             assert!(parse("f", bad).is_err(), "{bad}");
         }
