@@ -17,6 +17,7 @@ use rustls_pki_types::ServerName;
 use server::ConnectionLoss;
 use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use transport::listen;
@@ -67,6 +68,29 @@ impl DialError {
     }
 }
 
+/// An answer, and the connection on which its body comes.
+pub struct Opened {
+    pub response: Response<Incoming>,
+    pub connection: Connection,
+}
+
+/// A connection, which is closed when this is dropped: also one whose other side takes no more of the request.
+pub struct Connection(Option<JoinHandle<()>>);
+
+impl Connection {
+    fn detach(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.take() {
+            task.abort();
+        }
+    }
+}
+
 /// Makes connections, and keeps a few for the next request.
 pub struct Dialer {
     options: DialOptions,
@@ -111,15 +135,18 @@ impl Dialer {
                 },
             }
         }
-        let mut sender = self.connect(url).await?;
+        let (mut sender, connection) = self.connect(url).await?;
+        // It ends by itself once nobody has the sender.
+        connection.detach();
         let response = sender.send_request(request).await.map_err(|error| DialError::request(&error))?;
         Ok((response, sender))
     }
 
-    /// As [`Dialer::send`], on a connection of its own: for streams.
-    pub async fn open(&self, url: &str, request: Request<Body>) -> Result<Response<Incoming>, DialError> {
-        let mut sender = self.connect(url).await?;
-        sender.send_request(request).await.map_err(|error| DialError::request(&error))
+    /// As [`Dialer::send`], on a connection of its own: for streams and files.
+    pub async fn open(&self, url: &str, request: Request<Body>) -> Result<Opened, DialError> {
+        let (mut sender, connection) = self.connect(url).await?;
+        let response = sender.send_request(request).await.map_err(|error| DialError::request(&error))?;
+        Ok(Opened { response, connection })
     }
 
     fn take_idle(&self, url: &str) -> Option<SendRequest<Body>> {
@@ -148,14 +175,14 @@ impl Dialer {
         }
     }
 
-    async fn connect(&self, url: &str) -> Result<SendRequest<Body>, DialError> {
+    async fn connect(&self, url: &str) -> Result<(SendRequest<Body>, Connection), DialError> {
         match timeout(self.dial_timeout, self.connect_unlimited(url)).await {
             Ok(connected) => connected,
             Err(_) => Err(DialError::silent(format!("dial {url}: i/o timeout"))),
         }
     }
 
-    async fn connect_unlimited(&self, url: &str) -> Result<SendRequest<Body>, DialError> {
+    async fn connect_unlimited(&self, url: &str) -> Result<(SendRequest<Body>, Connection), DialError> {
         let (scheme, address) =
             url.split_once("://").ok_or_else(|| DialError::silent(format!("{url} is no URL")))?;
         let failed = |error: io::Error| DialError::of(url, &error);
@@ -169,12 +196,12 @@ impl Dialer {
             .handshake(TokioIo::new(wire))
             .await
             .map_err(|error| DialError::request(&error))?;
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to another member ended");
             }
         });
-        Ok(sender)
+        Ok((sender, Connection(Some(task))))
     }
 
     async fn connect_tcp(&self, address: &str) -> io::Result<TcpStream> {

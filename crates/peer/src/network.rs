@@ -24,8 +24,11 @@ use crate::peer::{Peer, Sent, Standing};
 use crate::questions;
 use crate::snapshot::{self, InFlight};
 
-/// Members that have called without being known. More are not answered: they may call again.
+/// Members that have called without being known, and are answered. A further one takes another's place.
 const REMOTES_MAX: usize = 64;
+
+/// Senders that are no members, in metrics: were each one told by its id, they would grow without bound.
+const UNKNOWN_LABEL: &str = "unknown";
 
 /// What the tasks of the peer thread share.
 pub struct Shared {
@@ -140,6 +143,17 @@ impl Peers {
         self.known.values().chain(self.remotes.values())
     }
 
+    /// Whoever has not called for longest goes, and comes back with its next call.
+    fn make_room_for_remote(&mut self) {
+        if self.remotes.len() < REMOTES_MAX {
+            return;
+        }
+        let silent = self.remotes.values().min_by_key(|remote| remote.called_at()).map(|remote| remote.id);
+        if let Some(remote) = silent.and_then(|id| self.remotes.remove(&id)) {
+            remote.stop();
+        }
+    }
+
     fn any(&self, id: MemberId) -> Option<&Arc<Peer>> {
         self.known.get(&id).or_else(|| self.remotes.get(&id))
     }
@@ -173,16 +187,23 @@ impl Shared {
             return;
         }
         let mut peers = self.peers.write();
-        if peers.known.contains_key(&id) || peers.remotes.len() >= REMOTES_MAX {
+        if peers.known.contains_key(&id) {
             return;
         }
         if let Some(remote) = peers.remotes.get(&id) {
+            remote.note_call();
             return remote.set_urls(&urls);
         }
+        peers.make_room_for_remote();
         tracing::info!(remote_peer_id = %id, ?urls, "added new remote peer");
         let remote = Arc::new(Peer::new(id, Standing::Remote, urls));
         remote.start(self);
         peers.remotes.insert(id, remote);
+    }
+
+    /// What metrics call a sender: an id is no more than the caller's word.
+    pub fn label_of(&self, id: MemberId) -> String {
+        if self.peers.read().known.contains_key(&id) { id.to_string() } else { UNKNOWN_LABEL.to_owned() }
     }
 
     /// A message was dropped or not delivered.
@@ -254,6 +275,10 @@ impl Network for PeerNetwork {
             self.shared.put(message);
         }
         self.shared.peers.read().all().for_each(|peer| peer.write_here());
+    }
+
+    fn has_room(&self, to: MemberId, bytes: u64) -> bool {
+        self.shared.peers.read().any(to).is_none_or(|peer| peer.has_room(bytes))
     }
 
     fn send_snapshot(&self, message: Message, image: SnapshotReader) {

@@ -26,6 +26,9 @@ use crate::peer::Sent;
 /// Source: etcd `server/etcdserver/api/rafthttp/stream.go`, `streamBufSize`.
 pub const QUEUE: usize = 4096;
 
+/// Bytes that these may carry: what a follower forwards has no other bound. One message always finds room.
+const QUEUE_BYTES: u64 = 64 << 20;
+
 /// Bytes that are collected before they are written, give or take the last message.
 const BATCH_BYTES: usize = 256 << 10;
 
@@ -113,11 +116,16 @@ impl Outlet {
             return Err(message);
         }
         let mut queue = self.queue.lock();
-        if queue.messages.len() >= QUEUE {
+        if !queue.has_room(payload_bytes(&message)) {
             return Ok(Sent::Dropped);
         }
         queue.put(message);
         Ok(Sent::Queued)
+    }
+
+    /// Whether a message that carries so many bytes would be taken.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.queue.lock().has_room(bytes)
     }
 
     /// Writes what waits, on this thread, as far as the connection takes it at once. Never blocks.
@@ -217,6 +225,11 @@ impl Queue {
     /// Bytes of what the messages carry; `None` when no message waits.
     fn size(&self) -> Option<u64> {
         (!self.messages.is_empty()).then_some(self.payload_bytes)
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
+        self.messages.is_empty()
+            || (self.messages.len() < QUEUE && self.payload_bytes.saturating_add(bytes) <= QUEUE_BYTES)
     }
 
     fn put(&mut self, message: Message) {
@@ -490,5 +503,21 @@ mod tests {
             assert_eq!(far_end.read(last.len()).await, last);
             assert_eq!(far_end.read(5).await, b"0\r\n\r\n");
         });
+    }
+
+    #[test]
+    fn a_queue_takes_so_many_bytes_and_always_one_message() {
+        let half = || {
+            let entry =
+                raft::Entry { data: vec![0; QUEUE_BYTES as usize / 2].into(), ..raft::Entry::default() };
+            Message { entries: vec![entry], ..Message::new(raft::MessageType::Prop, 1) }
+        };
+        let mut queue = Queue::default();
+        assert!(queue.has_room(u64::MAX));
+        queue.put(half());
+        let left = QUEUE_BYTES - payload_bytes(&half());
+        assert!(queue.has_room(left) && !queue.has_room(left + 1));
+        queue.take();
+        assert!(queue.has_room(u64::MAX));
     }
 }

@@ -36,6 +36,8 @@ pub struct Peer {
     pipeline: mpsc::Sender<Message>,
     pipeline_inbox: Mutex<Option<mpsc::Receiver<Message>>>,
     activity: Mutex<Activity>,
+    /// When a remote called last.
+    called_at: Mutex<Instant>,
     is_asked: AtomicBool,
     is_stopped: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
@@ -71,6 +73,7 @@ impl Peer {
             pipeline,
             pipeline_inbox: Mutex::new(Some(inbox)),
             activity: Mutex::default(),
+            called_at: Mutex::new(Instant::now()),
             is_asked: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
             tasks: Mutex::default(),
@@ -106,6 +109,14 @@ impl Peer {
                 stream.close();
             }
         }
+    }
+
+    pub fn note_call(&self) {
+        *self.called_at.lock() = Instant::now();
+    }
+
+    pub fn called_at(&self) -> Instant {
+        *self.called_at.lock()
     }
 
     pub fn set_urls(&self, urls: &[String]) {
@@ -147,6 +158,14 @@ impl Peer {
         match self.pipeline.try_send(message) {
             Ok(()) => Sent::Queued,
             Err(_) => Sent::Dropped,
+        }
+    }
+
+    /// Whether [`Peer::put`] would take a message that is no append and carries so many bytes.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        match self.message_stream.lock().as_ref() {
+            Some(stream) => stream.has_room(bytes),
+            None => self.pipeline.capacity() > 0,
         }
     }
 

@@ -39,7 +39,7 @@ async fn work(shared: Arc<Shared>, peer: Arc<Peer>, inbox: Arc<Mutex<mpsc::Recei
         // Held only while waiting, so that one idle worker takes each message.
         let next = { inbox.lock().await.recv().await };
         let Some(message) = next else { return };
-        let label = peer.id.to_string();
+        let label = shared.label_of(peer.id);
         match post(&shared, &peer, &message).await {
             Ok(bytes) => shared.metrics.sent_bytes.with_label_values(&[&label]).inc_by(bytes as f64),
             Err(error) => {

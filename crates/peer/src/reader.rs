@@ -16,7 +16,7 @@ use crate::body::Body;
 use crate::codec::message::MessageDecoder;
 use crate::codec::msgapp::AppendDecoder;
 use crate::codec::{Decode, Frame};
-use crate::dialer::DialError;
+use crate::dialer::{DialError, Opened};
 use crate::headers::{RAFT_TO, hex};
 use crate::network::Shared;
 use crate::peer::Peer;
@@ -105,8 +105,8 @@ async fn read_once(shared: &Arc<Shared>, peer: &Arc<Peer>, kind: StreamKind, url
     request.headers_mut().insert(RAFT_TO, hex(peer.id.0));
     let opening =
         timeout(shared.config.dial_timeout + shared.config.read_timeout, shared.dialer.open(url, request));
-    let response = match opening.await {
-        Ok(Ok(response)) => response,
+    let Opened { response, connection: _connection } = match opening.await {
+        Ok(Ok(opened)) => opened,
         Ok(Err(DialError { loss, why })) => return Ended::Lost(loss, why),
         Err(_) => return Ended::Lost(ConnectionLoss::Silent, "no answer in time".to_owned()),
     };

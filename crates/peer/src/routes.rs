@@ -117,7 +117,7 @@ async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<
 }
 
 async fn take_message(shared: &Arc<Shared>, from: MemberId, body: Incoming) -> Response<Body> {
-    let label = from.to_string();
+    let label = shared.label_of(from);
     let failed = || shared.metrics.received_failures.with_label_values(&[&label]).inc();
     let Ok(bytes) = read(body, MESSAGE_BYTES_MAX, shared).await else {
         failed();
@@ -127,7 +127,7 @@ async fn take_message(shared: &Arc<Shared>, from: MemberId, body: Incoming) -> R
     let message = match codec::decode_message(bytes) {
         Ok(message) => message,
         Err(why) => {
-            tracing::warn!(remote_peer_id = label, error = %why, "failed to unmarshal Raft message");
+            tracing::warn!(remote_peer_id = %from, error = %why, "failed to unmarshal Raft message");
             failed();
             return error(StatusCode::BAD_REQUEST, "error unmarshalling raft message");
         }
@@ -137,7 +137,7 @@ async fn take_message(shared: &Arc<Shared>, from: MemberId, body: Incoming) -> R
     match taken {
         Ok(()) => status(StatusCode::NO_CONTENT),
         Err(why) => {
-            tracing::warn!(remote_peer_id = label, error = %why, "failed to process Raft message");
+            tracing::warn!(remote_peer_id = %from, error = %why, "failed to process Raft message");
             failed();
             let mut refusal = error(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message");
             // Compat: etcd breaks the connection here.

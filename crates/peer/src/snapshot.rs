@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use crate::body::{Body, Piece};
+use crate::dialer::Opened;
 use crate::network::{Shared, authority};
 use crate::peer::Peer;
 use crate::reader::refusal;
@@ -159,13 +160,17 @@ async fn send_whole(
         sent = shared.dialer.open(&url, request) => sent.map_err(|error| error.to_string()),
         () = progress.stalled(STALL) => Err("i/o timeout".to_owned()),
     };
-    let response = sent.inspect_err(|_| peer.give_up_url(&url))?;
+    // Dropped at the end, it takes the connection along, and with it what is still on its way.
+    let Opened { response, connection: _connection } = sent.inspect_err(|_| peer.give_up_url(&url))?;
     match response.status() {
-        StatusCode::NO_CONTENT => match reading.await {
-            Ok(Ok(Ok(()))) => Ok(total),
-            Ok(Ok(Err(error))) => Err(error),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(error) => Err(error.to_string()),
+        // One that says so before it has everything may still take the rest.
+        StatusCode::NO_CONTENT => tokio::select! {
+            read = reading => match read {
+                Ok(Ok(read)) => read.map(|()| total),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(error) => Err(error.to_string()),
+            },
+            () = progress.stalled(STALL) => Err("i/o timeout".to_owned()),
         },
         status => Err(refusal(shared, status, response.into_body()).await),
     }
@@ -243,7 +248,7 @@ pub struct NotTaken(pub StatusCode, pub String);
 
 /// Takes a snapshot from a request: the file first, durable, and then the message into raft.
 pub async fn receive(shared: &Arc<Shared>, from: MemberId, body: Incoming) -> Result<(), NotTaken> {
-    let label = from.to_string();
+    let label = shared.label_of(from);
     let metrics = &shared.metrics;
     let started = Instant::now();
     let in_flight = Counted::new(metrics.snapshot_receive_inflights.with_label_values(&[&label]));
@@ -265,7 +270,7 @@ pub async fn receive(shared: &Arc<Shared>, from: MemberId, body: Incoming) -> Re
         }
         Err(NotTaken(status, error)) => {
             metrics.snapshot_receive_failures.with_label_values(&[&label]).inc();
-            tracing::warn!(remote_peer_id = label, %status, error, "failed to receive database snapshot");
+            tracing::warn!(remote_peer_id = %from, %status, error, "failed to receive database snapshot");
         }
     }
     outcome
@@ -298,7 +303,7 @@ async fn receive_whole(shared: &Arc<Shared>, from: MemberId, body: Incoming) -> 
     let bytes = inflow.save(shared, index).await.map_err(|error| {
         NotTaken(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to save KV snapshot ({error})"))
     })?;
-    shared.metrics.received_bytes.with_label_values(&[&from.to_string()]).inc_by(bytes as f64);
+    shared.metrics.received_bytes.with_label_values(&[&shared.label_of(from)]).inc_by(bytes as f64);
     tracing::info!(remote_snapshot_sender_id = %from, incoming_snapshot_index = index, bytes, "received and saved database snapshot");
     let taken = shared.server().receive(message);
     shared.server().step_received();
@@ -337,10 +342,13 @@ impl Inflow {
 
     /// Writes the rest of the body to the file of the snapshot; how many bytes these were.
     async fn save(mut self, shared: &Arc<Shared>, index: u64) -> Result<u64, String> {
-        let writer = shared.server().receive_snapshot(index).map_err(|error| error.to_string())?;
+        let server = shared.server().clone();
         let (pieces, inbox) = mpsc::channel(PIECES);
         // The disk may take its time; the streams share the thread of this task.
-        let writing = tokio::spawn(background::run("snapshot-in", move || write_image(writer, inbox)));
+        let writing = tokio::spawn(background::run("snapshot-in", move || {
+            let writer = server.receive_snapshot(index).map_err(|error| error.to_string())?;
+            write_image(writer, inbox)
+        }));
         let first = std::mem::take(&mut self.bytes).freeze();
         let mut next = Some(first);
         let mut outcome = Ok(());

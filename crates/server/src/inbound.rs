@@ -141,9 +141,11 @@ pub struct SnapshotWriter {
     dir: PathBuf,
     unfinished: PathBuf,
     path: PathBuf,
-    file: Option<Arc<dyn File>>,
+    file: Arc<dyn File>,
     written: u64,
     synced: u64,
+    /// The unfinished file is no more.
+    is_finished: bool,
 }
 
 impl SnapshotWriter {
@@ -155,16 +157,15 @@ impl SnapshotWriter {
             .find(|path| !disk.exists(path).unwrap_or(false))
             .expect("some number is free");
         let file = disk.open(&unfinished, OpenMode::CreateNew)?;
-        Ok(SnapshotWriter { disk, dir, unfinished, path, file: Some(file), written: 0, synced: 0 })
+        Ok(SnapshotWriter { disk, dir, unfinished, path, file, written: 0, synced: 0, is_finished: false })
     }
 
     /// Adds the next bytes. May block on the disk.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let file = self.file.as_ref().expect("not finished yet");
-        file.write_at(bytes, self.written)?;
+        self.file.write_at(bytes, self.written)?;
         self.written += bytes.len() as u64;
         if self.written - self.synced >= SYNC_BYTES {
-            file.sync_data()?;
+            self.file.sync_data()?;
             self.synced = self.written;
         }
         Ok(())
@@ -175,23 +176,70 @@ impl SnapshotWriter {
         self.written
     }
 
-    /// Makes the file durable under its final name. One that is there already is as good. May block.
+    /// Makes the file durable under its final name. One that is there already is as good, once its name is durable: who
+    /// brought it may have ended before that. May block.
     pub fn finish(mut self) -> io::Result<()> {
-        let file = self.file.take().expect("finished once");
-        file.sync_data()?;
-        if self.disk.exists(&self.path)? {
-            return self.disk.remove_file(&self.unfinished);
+        self.file.sync_data()?;
+        if !self.disk.exists(&self.path)? {
+            self.disk.rename(&self.unfinished, &self.path)?;
+            self.is_finished = true;
         }
-        self.disk.rename(&self.unfinished, &self.path)?;
         self.disk.sync_dir(&self.dir)
     }
 }
 
 impl Drop for SnapshotWriter {
     fn drop(&mut self) {
-        if self.file.is_some() {
+        if !self.is_finished {
             // What stays is removed by the next start.
             self.disk.remove_file(&self.unfinished).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use disk::mem::{Fault, FaultPoint, MemDisk};
+
+    use super::*;
+
+    fn disk() -> Arc<MemDisk> {
+        let disk = MemDisk::new();
+        disk.create_dir_all("/snap".as_ref()).unwrap();
+        Arc::new(disk)
+    }
+
+    fn begin(disk: &Arc<MemDisk>) -> SnapshotWriter {
+        let mut writer = SnapshotWriter::begin(disk.clone(), "/snap".into(), 5).unwrap();
+        writer.write(b"a database").unwrap();
+        writer
+    }
+
+    fn files(disk: &MemDisk) -> Vec<PathBuf> {
+        disk.list("/snap".as_ref()).unwrap()
+    }
+
+    /// The first may have been brought by a process that ended before its name was durable.
+    #[test]
+    fn one_that_is_there_already_is_made_durable() {
+        let disk = disk();
+        disk.inject(Fault::eio(FaultPoint::SyncDir));
+        assert!(begin(&disk).finish().is_err());
+        assert_eq!(files(&disk).len(), 1);
+        let before = disk.calls(FaultPoint::SyncDir);
+        begin(&disk).finish().unwrap();
+        assert_eq!(disk.calls(FaultPoint::SyncDir), before + 1);
+        assert_eq!(files(&disk).len(), 1);
+    }
+
+    #[test]
+    fn one_that_cannot_be_finished_leaves_nothing() {
+        for point in [FaultPoint::Sync, FaultPoint::Rename] {
+            let disk = disk();
+            let writer = begin(&disk);
+            disk.inject(Fault::eio(point));
+            assert!(writer.finish().is_err(), "{point:?}");
+            assert!(files(&disk).is_empty(), "{point:?}");
         }
     }
 }

@@ -6,8 +6,10 @@ use bytes::Bytes;
 use membership::{ClusterId, MemberId, Version};
 use prost::Message as _;
 use proto::etcdserverpb::{LeaseTimeToLiveRequest, LeaseTimeToLiveResponse};
+use raft::{Message, MessageType};
 use server::{AskError, ClusterState, Error, JoinAs, Network, StopReason};
 
+use crate::fake::{FakePeer, Introduction};
 use crate::member::{PATIENCE, Site, TestMember, eventually, put, runtime, until};
 
 async fn three() -> Vec<TestMember> {
@@ -160,5 +162,45 @@ fn questions_have_the_answers_that_the_asked_member_would_give_itself() {
         let nobody = asking.ask_version(&deaf_url, Duration::from_millis(50)).await;
         assert!(matches!(nobody, Err(AskError::Unreachable(_))), "{nobody:?}");
         asking.stop();
+    });
+}
+
+/// It says at once that it will not have the snapshot, keeps the connection, and reads nothing.
+#[test]
+fn a_receiver_that_answers_early_and_takes_nothing_is_left() {
+    runtime().block_on(async {
+        let site = Site::plain();
+        let urls = [site.url.clone()];
+        let leader = site
+            .settle_with(&urls, ClusterState::New, |config| {
+                config.snapshot_count = 20;
+                config.snapshot_catchup_entries = 5;
+            })
+            .await;
+        leader.ready().await;
+        // More than the connection holds by itself, and so many that the log forgets the first.
+        for n in 0..150 {
+            put(leader.server(), &format!("k{n}"), &vec![n; 200_000]).await;
+        }
+        let fake = FakePeer::listen().await;
+        let (added, _) = leader
+            .server()
+            .member_add(std::slice::from_ref(&fake.url), JoinAs::Learner)
+            .await
+            .expect("added");
+        let learner = Introduction::of(added.id.0, &leader);
+        // It has nothing, and says so to the first that asks.
+        let behind = loop {
+            let asked = fake.posted().await;
+            if asked.kind == MessageType::App {
+                let answer = Message::new(MessageType::AppResp, 0);
+                break Message { term: asked.term, index: asked.index, reject: true, ..answer };
+            }
+        };
+        let told = learner.ask(&leader.address, "POST", "/raft", &learner.message(behind)).await;
+        assert_eq!(told.status(), 204);
+        let (mut line, _) = fake.called("POST /raft/snapshot").await;
+        line.write(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 5\r\n\r\nnever").await;
+        line.refused().await;
     });
 }

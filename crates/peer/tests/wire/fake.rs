@@ -6,7 +6,7 @@ use membership::{ClusterId, MemberId};
 use raft::{Message, codec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::member::{PATIENCE, TestMember};
 
@@ -98,6 +98,16 @@ impl Line {
 
     pub async fn write_chunk(&mut self, bytes: &[u8]) -> bool {
         self.write_maybe(&[format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()).await
+    }
+
+    /// Waits until the other side takes nothing more, without reading what it says.
+    pub async fn refused(&mut self) {
+        let writing = async {
+            while self.write_maybe(b" ").await {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, writing).await.expect("the connection ends in time");
     }
 
     /// Waits until the other side has ended the connection.

@@ -261,7 +261,10 @@ impl Replicator {
 
     fn note_snapshot_sent(&mut self, id: MemberId, status: SnapshotStatus) {
         self.snapshots_sending = self.snapshots_sending.saturating_sub(1);
-        self.hold_until = self.shared.clock.elapsed() + SNAPSHOT_HOLD;
+        // A receiver that failed needs another snapshot, and may fail for hours.
+        if status == SnapshotStatus::Finished {
+            self.hold_until = self.shared.clock.elapsed() + SNAPSHOT_HOLD;
+        }
         self.node.report_snapshot(id.0, status);
     }
 
@@ -274,8 +277,12 @@ impl Replicator {
 
     fn propose(&mut self, id: u64, proposal: Proposal) {
         let status = self.node.basic_status();
-        if self.shared.raft.leader().is_none() || status.lead_transferee.is_some() {
-            return self.park(id, proposal);
+        let leader = match self.shared.raft.leader() {
+            Some(leader) if status.lead_transferee.is_none() => leader,
+            _ => return self.park(id, proposal),
+        };
+        if leader != self.shared.member_id && !self.shared.network.has_room(leader, proposal.len() as u64) {
+            return self.refuse(id, Error::TooManyRequests);
         }
         if let Proposal::ConfChange(change) = &proposal
             && self.must_wait_for_conf_change()

@@ -16,7 +16,7 @@ pub enum Proposal {
 }
 
 impl Proposal {
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         match self {
             Proposal::Request(data) => data.len(),
             Proposal::ConfChange(change) => change.context.len(),
