@@ -15,6 +15,7 @@ use server::{
     ClusterState, Config, Environment, Error, JoinAs, LeaseKeys, Member, ReadMode, Server, StopReason,
 };
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 /// A machine under load may take its time; nothing waits this long when all is well.
@@ -257,6 +258,25 @@ fn what_a_lease_has_left_survives_its_leader() {
         timeout(PATIENCE, new_leader_counts_from(1..=997)).await.expect("a checkpoint in time");
         assert_eq!(settled(|| server.lease_renew(id)).await, Ok(Some(1000)));
         timeout(PATIENCE, new_leader_counts_from(999..=1000)).await.expect("the full time again");
+    });
+}
+
+/// Larger than what may be on its way to a follower, or be applied, at once.
+#[test]
+fn values_larger_than_every_window_reach_all_members() {
+    runtime().block_on(async {
+        let with = |config| Config { max_request_bytes: 16 << 20, ..config };
+        let cluster = Cluster::configured(3, with).await;
+        for round in 0..3 {
+            let mut puts = JoinSet::new();
+            for client in 0..9 {
+                let server = cluster.server(client % 3).clone();
+                let value = round.to_string().repeat(if client % 2 == 1 { 5 << 20 } else { 1 });
+                puts.spawn(async move { put_surely(&server, &format!("k{client}"), &value).await });
+            }
+            timeout(PATIENCE, puts.join_all()).await.expect("written in time");
+        }
+        cluster.agree().await;
     });
 }
 
