@@ -3,7 +3,7 @@
 //! The index knows every record, so it also knows the garbage: the file is not searched for it. Everything
 //! here works on a frozen index and can run on any thread.
 
-use crate::hash::{KvHash, hash_up_to};
+use crate::hash::{KvHash, SomeExist, hash_up_to};
 use crate::index::KeyIndex;
 use crate::revision::{RECORD_KEY_LEN, RecordKey, Revision, RevisionPair};
 use crate::source::SourceError;
@@ -53,7 +53,7 @@ impl CompactionPlan {
     /// (see [`crate::CompactionHashes`]). `view` is any that still holds the garbage, so one loaded between
     /// the publication of this compaction and the file's first delete.
     pub fn hash(&self, view: &View) -> Result<KvHash, SourceError> {
-        hash_up_to(view, &self.index, self.previous, self.revision)
+        hash_up_to(view, &self.index, self.previous, self.revision, SomeExist::LiveOrDeletedThen)
     }
 
     /// Collects the garbage: 16 bytes of memory per record, some 50 ms for a million keys.

@@ -46,7 +46,17 @@ pub struct KvHash {
 /// member that still holds garbage differs, there as here.
 pub fn hash_kv(view: &View, at: ReadAt) -> Result<KvHash, MvccError> {
     let revision = view.snapshot().resolve(at)?;
-    Ok(hash_up_to(view, &view.index, view.compact_revision(), revision)?)
+    Ok(hash_up_to(view, &view.index, view.compact_revision(), revision, SomeExist::Live)?)
+}
+
+/// When a hash may leave out old records: somebody exists at its revision. Etcd asks its index in two ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SomeExist {
+    /// Source: etcd `storage/mvcc/index.go`, `Keep`.
+    Live,
+    /// Compat: a key that was deleted at this very revision counts, too. With it each revision has somebody.
+    /// Source: `Compact`.
+    LiveOrDeletedThen,
 }
 
 /// `index` decides what counts, `view` gives the bytes.
@@ -55,8 +65,10 @@ pub(crate) fn hash_up_to(
     index: &KeyIndex,
     compact_revision: Option<Revision>,
     revision: Revision,
+    some_exist: SomeExist,
 ) -> Result<KvHash, SourceError> {
-    let kept = Kept::at(index, compact_revision, revision);
+    let mut kept = Kept::at(index, compact_revision, revision);
+    kept.some_exist |= some_exist == SomeExist::LiveOrDeletedThen && kept.some_deleted;
     let mut checksum = Checksum::default();
     checksum.write(KEY_BUCKET);
     view.scan_records(RevisionPair::default(), &mut |key, value| {
@@ -106,19 +118,25 @@ struct Kept {
     compact_revision: Option<Revision>,
     /// Whether any key exists at the hashed revision.
     some_exist: bool,
+    /// Whether one was deleted by it.
+    some_deleted: bool,
     /// The records of such keys up to the compact revision, ascending.
     old: Vec<RevisionPair>,
 }
 
 impl Kept {
     fn at(index: &KeyIndex, compact_revision: Option<Revision>, revision: Revision) -> Kept {
-        let mut kept = Kept { compact_revision, some_exist: false, old: Vec::new() };
+        let mut kept = Kept { compact_revision, some_exist: false, some_deleted: false, old: Vec::new() };
         index.walk(&KeyRange::all(), &mut |_, entry| {
-            if let Some(found) = entry.live_at(revision) {
-                kept.some_exist = true;
-                if Some(found.main()) <= compact_revision {
-                    kept.old.push(found.revision());
+            match entry.at(revision) {
+                Some(found) if found.is_tombstone() => kept.some_deleted |= found.main() == revision,
+                Some(found) => {
+                    kept.some_exist = true;
+                    if Some(found.main()) <= compact_revision {
+                        kept.old.push(found.revision());
+                    }
                 }
+                None => {}
             }
             ControlFlow::Continue(())
         });

@@ -24,6 +24,9 @@ const BATCH_BYTES_MAX: u64 = 8 << 20;
 /// Between two MiB of zeros for the next segment.
 const PREPARATION_PAUSE: Duration = Duration::from_millis(5);
 
+/// After the next segment could not be made, for want of space perhaps.
+const PREPARATION_RETRY: Duration = Duration::from_secs(10);
+
 /// What the wal thread is told.
 pub enum LogInput {
     Persist(Persist),
@@ -46,7 +49,9 @@ pub struct LogWriter {
     to_raft: Inlet<Replicator>,
     to_apply: Inlet<ApplyLoop>,
     /// Makes the next segment, while there is none.
-    preparing: Option<JoinHandle<Result<Preparation, wal::Error>>>,
+    preparing: Option<JoinHandle<Prepared>>,
+    /// Not before, as the last one failed.
+    next_preparation: Duration,
 }
 
 /// Why the log cannot go on.
@@ -71,17 +76,18 @@ impl From<wal::Error> for LogError {
     }
 }
 
-fn prepare(mut preparation: Preparation) -> Result<Preparation, wal::Error> {
-    while !preparation.step()? {
-        // Zeroing is not urgent: leave the disk to the log and to others.
-        thread::sleep(PREPARATION_PAUSE);
-    }
-    Ok(preparation)
-}
+/// A segment that is ready, or as far as it came, and why not farther.
+type Prepared = (Preparation, Result<(), wal::Error>);
 
-fn prepare_at_once(mut preparation: Preparation) -> Result<Preparation, wal::Error> {
-    while !preparation.step()? {}
-    Ok(preparation)
+fn prepare(mut preparation: Preparation, pause: Duration) -> Prepared {
+    loop {
+        match preparation.step() {
+            Ok(true) => return (preparation, Ok(())),
+            // Zeroing is not urgent: leave the disk to the log and to others.
+            Ok(false) => thread::sleep(pause),
+            Err(error) => return (preparation, Err(error)),
+        }
+    }
 }
 
 impl TakesTurns for LogWriter {
@@ -90,14 +96,18 @@ impl TakesTurns for LogWriter {
     /// An error of the disk ends it and the member: what a failed sync left on the disk cannot be known.
     fn turn(&mut self) -> Flow {
         let Ok(first) = self.inputs.try_recv() else { return Flow::Continue };
-        let written = self.write_batch(first).and_then(|flow| {
-            self.prepare_next_segment()?;
-            Ok(flow)
-        });
-        written.unwrap_or_else(|error| {
+        let flow = self.write_batch(first).unwrap_or_else(|error| {
             self.shared.fail(format!("write-ahead log: {error}"));
             Flow::Stop
-        })
+        });
+        if flow == Flow::Continue
+            && let Err(error) = self.prepare_next_segment()
+        {
+            // The log does without, and the present segment has space of its own.
+            tracing::warn!(%error, "failed to prepare the next segment of the write-ahead log");
+            self.next_preparation = self.shared.clock.elapsed() + PREPARATION_RETRY;
+        }
+        flow
     }
 
     fn idle_for(&self) -> Option<Duration> {
@@ -105,7 +115,7 @@ impl TakesTurns for LogWriter {
     }
 
     fn end(mut self) {
-        if let Some(Ok(Ok(prepared))) = self.preparing.take().map(JoinHandle::join) {
+        if let Some(Ok((prepared, _))) = self.preparing.take().map(JoinHandle::join) {
             // One that was made in vain is removed.
             self.wal.finish_preparation(prepared).ok();
         }
@@ -123,28 +133,41 @@ impl LogWriter {
         to_raft: Inlet<Replicator>,
         to_apply: Inlet<ApplyLoop>,
     ) -> LogWriter {
-        LogWriter { wal, shared, inputs, to_raft, to_apply, preparing: None }
+        LogWriter {
+            wal,
+            shared,
+            inputs,
+            to_raft,
+            to_apply,
+            preparing: None,
+            next_preparation: Duration::ZERO,
+        }
     }
 
     /// Makes the next segment ready on a thread of its own, so that no write waits for it.
     fn prepare_next_segment(&mut self) -> Result<(), wal::Error> {
         if self.preparing.as_ref().is_some_and(JoinHandle::is_finished) {
             let Some(preparing) = self.preparing.take() else { return Ok(()) };
-            let prepared = preparing.join().expect("preparing a segment does not panic")?;
-            self.wal.finish_preparation(prepared)?;
+            self.finish_preparation(preparing.join().expect("preparing a segment does not panic"))?;
         }
         if self.preparing.is_none()
             && self.wal.is_half_full()
+            && self.shared.clock.elapsed() >= self.next_preparation
             && let Some(preparation) = self.wal.start_preparation()?
         {
             if self.shared.clock.is_simulated() {
                 // Threads have no order that could be repeated.
-                let prepared = prepare_at_once(preparation)?;
-                return self.wal.finish_preparation(prepared);
+                return self.finish_preparation(prepare(preparation, Duration::ZERO));
             }
-            self.preparing = Some(thread::spawn(move || prepare(preparation)));
+            self.preparing = Some(thread::spawn(move || prepare(preparation, PREPARATION_PAUSE)));
         }
         Ok(())
+    }
+
+    /// What did not become ready is removed, and gives its space back.
+    fn finish_preparation(&mut self, (preparation, outcome): Prepared) -> Result<(), wal::Error> {
+        self.wal.finish_preparation(preparation)?;
+        outcome
     }
 
     fn write_batch(&mut self, first: LogInput) -> Result<Flow, LogError> {

@@ -3,9 +3,11 @@
 //! One member from start to stop, over and over, on a real directory and on one that forgets.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use disk::mem::{Fault, FaultPoint, MemDisk};
 use mvcc::{KeyRange, RangeQuery, Revision};
 use proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest};
 use server::{Config, Environment, Error, LeaseKeys, Member, Server};
@@ -264,6 +266,36 @@ fn large_values_among_small_ones_are_applied() {
                 assert!(put.unwrap().is_ok(), "round {round}");
             }
         }
+        tokio::task::block_in_place(|| member.stop());
+    });
+}
+
+/// The present segment has space of its own: a full disk need not stop the member that early.
+#[test]
+fn a_log_whose_next_segment_finds_no_space_goes_on() {
+    let disk = MemDisk::new();
+    runtime().block_on(async {
+        let mut config = Config::single("default", "/data".into());
+        (config.heartbeat_interval, config.election_timeout) =
+            (Duration::from_millis(10), Duration::from_millis(100));
+        let environment = Environment { disk: Arc::new(disk.clone()), ..Environment::default() };
+        let member = Member::start(config, environment, &Handle::current()).unwrap();
+        member.ready().await;
+        let server = member.server.clone();
+        disk.inject(Fault::enospc(FaultPoint::Write).on("next-"));
+        let removed = disk.calls(FaultPoint::Remove);
+        let value = "x".repeat(1_400_000);
+        let filling = async {
+            // What did not become ready is removed.
+            while disk.calls(FaultPoint::Remove) == removed {
+                server.put(put("k", &value)).await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), filling).await.unwrap();
+        for _ in 0..5 {
+            server.put(put("k", &value)).await.unwrap();
+        }
+        assert!(server.stopping().borrow().is_none());
         tokio::task::block_in_place(|| member.stop());
     });
 }
