@@ -31,9 +31,14 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// For what is still to be sent when a connection has ended.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Octets a client may send ahead of us, per call and per connection. A request is at most 2 MiB by default.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Octets a client may send ahead of us, per call and per connection.
+///
+/// They also decide how many small messages may wait unread: h2 ends the connection when these, at 256 octets each, come to
+/// half the connection's window. A call with messages of 8 octets, as a burst of keep-alives is, must meet the end
+/// of its own window before, which only holds its client back.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+const _: () = assert!(STREAM_WINDOW_BYTES / 8 * 256 <= CONNECTION_WINDOW_BYTES / 2);
 /// Octets of answers held per call beyond what the client has room for.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// As grpc-go's default would be 16 MiB; a token of 1 MiB is beyond reason.

@@ -4,10 +4,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::config::{Listener, Serves};
 use api::{ApiConfig, Edge};
+use futures_util::StreamExt;
 use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::lease_client::LeaseClient;
@@ -578,4 +580,35 @@ impl rustls::client::danger::ServerCertVerifier for Exactly {
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
         rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// A burst holds its sender back, as the windows say, and does not end the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_of_small_messages_is_answered_whole() {
+    const COUNT: usize = 50_000;
+    let running = start().await;
+    let mut leases = LeaseClient::new(running.channel().await);
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = sent.clone();
+    // One at a time, each in a frame of its own.
+    let requests = futures_util::stream::iter(0..COUNT).then(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async {
+            tokio::task::yield_now().await;
+            LeaseKeepAliveRequest { id: 7 }
+        }
+    });
+    let mut answers = leases.lease_keep_alive(requests).await.unwrap().into_inner();
+    // Nobody reads answers until nothing more is taken.
+    let mut before = usize::MAX;
+    while std::mem::replace(&mut before, sent.load(Ordering::Relaxed)) != sent.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let mut count = 0;
+    while let Some(answer) = answers.message().await.unwrap() {
+        assert_eq!((answer.id, answer.ttl), (7, 0));
+        count += 1;
+    }
+    assert_eq!(count, COUNT);
+    running.end().await;
 }
