@@ -86,6 +86,8 @@ pub struct FileProgress {
     size: AtomicI64,
     size_in_use: AtomicI64,
     open_reads: AtomicI64,
+    /// Bytes of applied entries that the file does not hold yet.
+    unfolded_bytes: AtomicU64,
     defragmenting: AtomicBool,
 }
 
@@ -107,6 +109,18 @@ impl FileProgress {
         self.size.store(size, Ordering::Relaxed);
         self.size_in_use.store(size_in_use, Ordering::Relaxed);
         self.open_reads.store(open_reads, Ordering::Relaxed);
+    }
+
+    pub fn unfolded_bytes(&self) -> u64 {
+        self.unfolded_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn add_unfolded(&self, bytes: u64) {
+        self.unfolded_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn subtract_unfolded(&self, bytes: u64) {
+        self.unfolded_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub fn is_defragmenting(&self) -> bool {

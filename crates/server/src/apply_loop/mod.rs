@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 pub use install::Installed;
 use install::Installing;
 
-use crate::backend::{Applied, BackendInput, Batch, Bucket, SCHEDULED_COMPACT, Write};
+use crate::backend::{Applied, BackendInput, Batch, Bucket, SCHEDULED_COMPACT, Unfolded, Write};
 use crate::background::Rests;
 use crate::error::Error;
 use crate::handle::Server;
@@ -44,6 +44,13 @@ const INDEX_SLICE: usize = 1024;
 
 /// Bytes of entries applied before raft is told: a quarter of what it hands out without being told.
 const UNTOLD_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of applied entries that may wait for the file. With more, applying waits, and with it proposals: a slow disk
+/// must not fill the memory.
+const UNFOLDED_BYTES_MAX: u64 = 256 << 20;
+
+/// How often it then looks whether the file has caught up.
+const UNFOLDED_LOOK: Duration = Duration::from_millis(1);
 
 /// How often the apply thread looks whether the backend thread has installed a snapshot.
 const INSTALLATION_LOOK: Duration = Duration::from_millis(2);
@@ -204,17 +211,32 @@ impl ApplyLoop {
         }
         let term_before = self.applied.term;
         let mut rests = self.is_far_behind().then(Rests::begin);
+        let mut bytes = 0;
         for entry in entries {
-            self.untold_bytes += entry.data.len() + ENTRY_OVERHEAD_BYTES;
+            let entry_bytes = entry.data.len() + ENTRY_OVERHEAD_BYTES;
+            self.untold_bytes += entry_bytes;
+            bytes += entry_bytes as u64;
             self.apply_entry(entry)?;
             rests.as_mut().map(Rests::when_due);
         }
-        self.publish()?;
+        self.publish(bytes)?;
         if self.applied.term > term_before {
             self.give_up_older_proposals();
         }
         self.checkpoint_when_due();
+        self.wait_for_the_file();
         Ok(())
+    }
+
+    /// Before more is applied. In a simulation the file is written in turn.
+    fn wait_for_the_file(&self) {
+        let shared = &self.shared;
+        while shared.file.unfolded_bytes() > UNFOLDED_BYTES_MAX
+            && !shared.clock.is_simulated()
+            && shared.stop.borrow().is_none()
+        {
+            std::thread::sleep(UNFOLDED_LOOK);
+        }
     }
 
     /// A follower that catches up after a restart or a snapshot: the others serve meanwhile, and may want the
@@ -352,7 +374,7 @@ impl ApplyLoop {
 
     // --- effects ---
 
-    fn publish(&mut self) -> Result<(), Fatal> {
+    fn publish(&mut self, bytes: u64) -> Result<(), Fatal> {
         let chunk = self.state.store.publish();
         let effects = self.state.take_effects();
         if effects.compaction.is_some() {
@@ -373,6 +395,7 @@ impl ApplyLoop {
             applied: self.applied,
             conf_state,
             compaction: effects.compaction,
+            unfolded: Some(Unfolded::new(&self.shared, bytes)),
         };
         self.shared.to_file.send(batch).ok();
         for (id, answer) in self.answers.drain(..) {

@@ -126,6 +126,7 @@ impl Backend {
             applied,
             conf_state: None,
             compaction: None,
+            unfolded: None,
         });
         // One that waits goes before those of the batches that are only now folded: in order of revision.
         if let Some(plan) = self.next_compactions.pop_front() {

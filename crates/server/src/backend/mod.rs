@@ -54,6 +54,28 @@ pub struct Batch {
     pub conf_state: Option<ConfState>,
     /// A compaction that begins behind this batch.
     pub compaction: Option<mvcc::CompactionPlan>,
+    /// `None` for what is the backend's own.
+    #[expect(dead_code, reason = "it counts while it lives")]
+    pub unfolded: Option<Unfolded>,
+}
+
+/// Counts the bytes of a batch among those that wait for the file, until it is dropped.
+pub struct Unfolded {
+    bytes: u64,
+    shared: Arc<Shared>,
+}
+
+impl Unfolded {
+    pub fn new(shared: &Arc<Shared>, bytes: u64) -> Unfolded {
+        shared.file.add_unfolded(bytes);
+        Unfolded { bytes, shared: shared.clone() }
+    }
+}
+
+impl Drop for Unfolded {
+    fn drop(&mut self) {
+        self.shared.file.subtract_unfolded(self.bytes);
+    }
 }
 
 /// What the backend thread is told beside batches. Batches that were sent before count as received before.
@@ -290,7 +312,14 @@ impl Backend {
             BackendInput::Write(write) => {
                 let applied = self.waiting.last().map_or(Applied::default(), |batch| batch.applied);
                 let writes = vec![write];
-                self.waiting.push(Batch { chunk: None, writes, applied, conf_state: None, compaction: None });
+                self.waiting.push(Batch {
+                    chunk: None,
+                    writes,
+                    applied,
+                    conf_state: None,
+                    compaction: None,
+                    unfolded: None,
+                });
                 self.waiting_since.get_or_insert_with(|| self.shared.clock.elapsed());
             }
             BackendInput::AwaitCompaction(done) => {
