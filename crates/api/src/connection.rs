@@ -73,7 +73,12 @@ pub(crate) struct Shared {
 
 /// Serves one client until it leaves, or until `stop` turns true and its calls are done.
 pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, remote: String, stop: watch::Receiver<bool>) {
-    let secured = match shared.security.secure(stream).await {
+    let securing = tokio::select! {
+        secured = shared.security.secure(stream) => secured,
+        // Nothing was asked yet.
+        () = stopped(stop.clone()) => return,
+    };
+    let secured = match securing {
         Ok(secured) => secured,
         Err(Rejected::Silent) => return,
         Err(Rejected::Handshake { server_name, error }) => {
@@ -103,7 +108,11 @@ pub(crate) async fn serve_http<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let first = match tokio::time::timeout(HEADER_READ_TIMEOUT, read_first(&mut stream)).await {
+    let reading = tokio::select! {
+        first = tokio::time::timeout(HEADER_READ_TIMEOUT, read_first(&mut stream)) => first,
+        () = stopped(stop.clone()) => return,
+    };
+    let first = match reading {
         Ok(Ok(first)) => first,
         Ok(Err(_)) | Err(_) => return, // gone, or silent for too long
     };

@@ -612,3 +612,16 @@ async fn a_burst_of_small_messages_is_answered_whole() {
     assert_eq!(count, COUNT);
     running.end().await;
 }
+
+/// A load balancer's probe, or a pool's spare connection.
+#[tokio::test]
+async fn a_connection_that_says_nothing_does_not_hold_up_the_stop() {
+    let running = start().await;
+    let mut silent = TcpStream::connect(&running.address).await.unwrap();
+    // Behind it in the queue, so that it is accepted.
+    assert!(running.get("/health").await.contains("200 OK"));
+    let ending = tokio::spawn(running.end());
+    let read = tokio::time::timeout(Duration::from_secs(60), silent.read(&mut [0; 1])).await;
+    assert!(matches!(read, Ok(Ok(0))), "{read:?}");
+    ending.await.unwrap();
+}

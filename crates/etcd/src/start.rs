@@ -68,11 +68,14 @@ async fn live(mut settings: Settings) -> End {
         // Without an answer nobody will ever be ready, and the edge is told to stop.
         let _ = ready.await;
     };
-    let clients = tokio::spawn(clients.serve(server.clone(), serves_when_ready, told(stopping)));
+    let mut clients = tokio::spawn(clients.serve(server.clone(), serves_when_ready, told(stopping)));
     log_serving(settings, &server);
 
     // Until the member is ready, a signal ends the process at once: there is nothing to hand over.
-    member.ready().await;
+    tokio::select! {
+        () = member.ready() => {}
+        served = &mut clients => ended_early(served),
+    }
     // Nobody may be told that a member is ready that has failed meanwhile.
     let reason = server.stopping().borrow().clone();
     if let Some(StopReason::Failed(_)) = reason {
@@ -94,6 +97,7 @@ async fn live(mut settings: Settings) -> End {
             End::Signal(ending)
         }
         reason = stopped.wait_for(Option::is_some) => on_stop(reason.ok().and_then(|reason| reason.clone())),
+        served = &mut clients => ended_early(served),
     };
     log_closing(settings, "closing etcd server");
     if let End::Signal(_) = end {
@@ -101,7 +105,6 @@ async fn live(mut settings: Settings) -> End {
     }
     // The edges may have ended already.
     let _ = stop.send(true);
-    let mut clients = clients;
     let served = tokio::select! {
         served = &mut clients => Some(served),
         () = server.cut_off() => {
@@ -169,6 +172,12 @@ fn report(served: Result<io::Result<()>, JoinError>) {
         Err(error) => error.to_string(),
     };
     logging::fatal("listener failed", &[("error", error.into())]);
+}
+
+/// A member that no client can reach must not go on as if it were one.
+fn ended_early(served: Result<io::Result<()>, JoinError>) -> ! {
+    report(served);
+    logging::fatal("listener failed", &[("error", "the client listeners have ended".into())])
 }
 
 /// The member ended by itself.

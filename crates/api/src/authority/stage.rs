@@ -55,6 +55,8 @@ struct Io<S> {
     held: Vec<u8>,
     /// So many of `held` are out.
     sent: usize,
+    /// The stream may hold back what it has taken: TLS does while the socket is full.
+    must_flush: bool,
 }
 
 impl<S: AsyncWrite + Unpin> Io<S> {
@@ -64,6 +66,7 @@ impl<S: AsyncWrite + Unpin> Io<S> {
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.must_flush = true;
             self.sent += n;
         }
         self.sent = 0;
@@ -72,15 +75,18 @@ impl<S: AsyncWrite + Unpin> Io<S> {
         } else {
             self.held.clear();
         }
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if self.must_flush {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.must_flush = false;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncWrite + Unpin> Writes<S> {
-    /// Sends what was gathered.
+    /// Sends what was gathered. Ready once all of it is out.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut io = self.shared.lock();
-        if io.held.is_empty() { Poll::Ready(Ok(())) } else { io.poll_drain(cx) }
+        self.shared.lock().poll_drain(cx)
     }
 }
 
@@ -93,7 +99,14 @@ impl<S> MendedStream<S> {
         activity: Arc<Activity>,
     ) -> Self {
         MendedStream {
-            io: Writes { shared: Arc::new(Mutex::new(Io { stream: inner, held: Vec::new(), sent: 0 })) },
+            io: Writes {
+                shared: Arc::new(Mutex::new(Io {
+                    stream: inner,
+                    held: Vec::new(),
+                    sent: 0,
+                    must_flush: false,
+                })),
+            },
             scanner: Scanner::new(),
             held: first.to_vec(),
             held_is_new: !first.is_empty(),
@@ -321,5 +334,48 @@ mod tests {
         let mut sent = Vec::new();
         client.read_to_end(&mut sent).await.unwrap();
         assert!(sent.ends_with(b"too_many_pings"));
+    }
+
+    /// Takes all that is written, and is not ready with it at once.
+    #[derive(Default)]
+    struct SlowFlush {
+        flushes: usize,
+        is_held: bool,
+    }
+
+    impl AsyncRead for SlowFlush {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for SlowFlush {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.is_held = true;
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
+            if std::mem::take(&mut self.is_held) { Poll::Pending } else { Poll::Ready(Ok(())) }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// As TLS on a full socket: nobody else would write what it holds back.
+    #[tokio::test]
+    async fn what_the_stream_holds_back_is_flushed_until_it_is_out() {
+        let mut stage = MendedStream::new(SlowFlush::default(), b"", None, Arc::default());
+        let writes = stage.writes();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        stage.write_all(&frame(0, 1, 1, b"abc")).await.unwrap();
+        assert!(writes.poll_flush(&mut cx).is_pending());
+        assert!(writes.poll_flush(&mut cx).is_ready());
+        let flushes = writes.shared.lock().stream.flushes;
+        assert!(writes.poll_flush(&mut cx).is_ready());
+        assert_eq!((flushes, writes.shared.lock().stream.flushes), (2, 2));
     }
 }
