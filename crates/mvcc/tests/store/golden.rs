@@ -284,7 +284,7 @@ fn hashes_are_those_of_etcd() {
 #[test]
 fn the_hash_of_a_compaction_behind_which_no_key_is_left_is_that_of_etcd() {
     let mut member = Member::new();
-    let mut compact = |member: &mut Member, main| {
+    let compact = |member: &mut Member, main| {
         let plan = member.store.compact(revision(main)).unwrap();
         member.publish();
         plan.hash(&member.store.cell().load()).unwrap()
