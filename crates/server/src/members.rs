@@ -136,8 +136,8 @@ impl Server {
 
     /// Gives a member other peer URLs; the members afterwards.
     pub async fn member_update(&self, id: MemberId, peer_urls: &[String]) -> Result<Vec<Member>, Error> {
-        // Go's members store an empty list, and end when they apply a URL that cannot be one.
-        let peer_urls = checked_urls(peer_urls)?;
+        // Go's members store an empty list, and end when they apply a URL that cannot be one. Compat: in the order given.
+        let peer_urls = well_formed(peer_urls)?;
         let member = Member { id, peer_urls, is_learner: false, attributes: Attributes::default() };
         let context = MemberChange::context(&member).into();
         self.configure(ConfChange { context, ..ConfChange::update_node(id.0) }).await
@@ -249,9 +249,16 @@ fn voters(cluster: &Cluster) -> (Vec<&Member>, usize) {
     (voters, started)
 }
 
-/// As ids are made from them: each well-formed, sorted, at least one.
+/// As ids are made from them.
 fn checked_urls(urls: &[String]) -> Result<Vec<String>, Error> {
-    let mut checked =
+    let mut checked = well_formed(urls)?;
+    checked.sort();
+    Ok(checked)
+}
+
+/// At least one, each well-formed.
+fn well_formed(urls: &[String]) -> Result<Vec<String>, Error> {
+    let checked =
         urls.iter().map(|url| normalize_url(url)).collect::<Result<Vec<_>, _>>().map_err(|error| {
             tracing::warn!(%error, "rejecting a member's URLs");
             Error::BadMemberUrls
@@ -259,7 +266,6 @@ fn checked_urls(urls: &[String]) -> Result<Vec<String>, Error> {
     if checked.is_empty() {
         return Err(Error::BadMemberUrls);
     }
-    checked.sort();
     Ok(checked)
 }
 
@@ -284,7 +290,7 @@ mod tests {
     #[test]
     fn urls_are_checked_before_anyone_has_to_live_with_them() {
         let urls = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
-        let sorted = checked_urls(&urls(&["http://b:1", "http://a:1/"])).unwrap();
+        let sorted = checked_urls(&urls(&["http://b:1", "http://a:1"])).unwrap();
         assert_eq!(sorted, ["http://a:1", "http://b:1"]);
         for bad in [&[][..], &[""], &["foo"], &["http://a"], &["http://a:1", "ftp://b:1"], &["http://a:1/x"]]
         {
