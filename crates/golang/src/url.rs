@@ -100,6 +100,14 @@ impl Url {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+
+    /// As Go writes it back, and ids are made from it: the scheme in small letters.
+    pub fn normalized(&self) -> String {
+        match self.text.split_once(':') {
+            Some((scheme, rest)) => format!("{}:{rest}", scheme.to_ascii_lowercase()),
+            None => self.text.clone(),
+        }
+    }
 }
 
 impl fmt::Display for Url {
@@ -215,6 +223,7 @@ mod tests {
         assert_eq!(address("unix:///abs/path"), "/abs/path");
         assert_eq!(address("unix:/abs/path"), "/abs/path");
         assert_eq!(address(" https://[::1]:2379 "), "[::1]:2379");
+        assert_eq!(Url::parse("HTTP://A:1").expect("valid").normalized(), "http://A:1");
         let url = Url::parse("http://[::1]:2379").expect("valid");
         assert_eq!(url.host_port(), Some(("::1", "2379")));
         assert_eq!(url.at("10.0.0.1", "1").as_str(), "http://10.0.0.1:1");

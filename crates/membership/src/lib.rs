@@ -9,7 +9,6 @@ mod id;
 mod initial_cluster;
 mod member;
 mod record;
-mod url;
 mod version;
 
 pub use cluster::{Cluster, ConfChangeError, MemberChange};
@@ -17,5 +16,4 @@ pub use id::{ClusterId, MemberId};
 pub use initial_cluster::{InitialClusterError, initial_members, own_member};
 pub use member::{Attributes, Member};
 pub use record::{Bucket, DowngradeRecord, RecordError, Write, decode_members, encode_members};
-pub use url::{UrlError, normalize_url};
 pub use version::{ParseVersionError, Version};

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use golang::url::Url;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use membership::{ClusterId, MemberId, Version};
@@ -93,7 +94,7 @@ pub fn sender(headers: &HeaderMap) -> Option<MemberId> {
 /// Where its sender can be reached.
 pub fn peer_urls(headers: &HeaderMap) -> Vec<String> {
     let text = headers.get(PEER_URLS).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    text.split(',').filter_map(|url| membership::normalize_url(url).ok()).collect()
+    text.split(',').filter_map(|url| Some(Url::parse(url).ok()?.normalized())).collect()
 }
 
 /// `None`: there is one, and it is none.

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use membership::{Attributes, Cluster, Member, MemberChange, MemberId, normalize_url};
+use golang::url::Url;
+use membership::{Attributes, Cluster, Member, MemberChange, MemberId};
 use raft::ConfChange;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
@@ -258,15 +259,14 @@ fn checked_urls(urls: &[String]) -> Result<Vec<String>, Error> {
 
 /// At least one, each well-formed.
 fn well_formed(urls: &[String]) -> Result<Vec<String>, Error> {
-    let checked =
-        urls.iter().map(|url| normalize_url(url)).collect::<Result<Vec<_>, _>>().map_err(|error| {
-            tracing::warn!(%error, "rejecting a member's URLs");
-            Error::BadMemberUrls
-        })?;
-    if checked.is_empty() {
+    if urls.is_empty() {
         return Err(Error::BadMemberUrls);
     }
-    Ok(checked)
+    let checked: Result<_, String> = urls.iter().map(|url| Ok(Url::parse(url)?.normalized())).collect();
+    checked.map_err(|error| {
+        tracing::warn!(error, "rejecting a member's URLs");
+        Error::BadMemberUrls
+    })
 }
 
 /// What the leader's answer says for good; `None` when it is worth asking again.
@@ -292,8 +292,19 @@ mod tests {
         let urls = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
         let sorted = checked_urls(&urls(&["http://b:1", "http://a:1"])).unwrap();
         assert_eq!(sorted, ["http://a:1", "http://b:1"]);
-        for bad in [&[][..], &[""], &["foo"], &["http://a"], &["http://a:1", "ftp://b:1"], &["http://a:1/x"]]
-        {
+        let bad: [&[&str]; 9] = [
+            &[],
+            &[""],
+            &["foo"],
+            &["http://a"],
+            &["http://a:1", "ftp://b:1"],
+            &["http://a:1/"],
+            // What ends members of etcd when they apply it.
+            &["http://[::1"],
+            &["http://a b:1"],
+            &["http://%zz:1"],
+        ];
+        for bad in bad {
             assert_eq!(checked_urls(&urls(bad)), Err(Error::BadMemberUrls), "{bad:?}");
         }
     }

@@ -3,6 +3,7 @@
 use cobra::{Command, Exit, Flag, Invocation, Outcome, print};
 use golang::number;
 use golang::quote::quote;
+use golang::url::Url;
 use proto::etcdserverpb::*;
 
 use super::group;
@@ -134,24 +135,9 @@ fn peer_urls(invocation: &Invocation) -> Result<Vec<String>, Exit> {
     }
 }
 
-/// Refuses what no member could listen on. Compat: etcd client/pkg/types/urls.go (3.7.3).
+/// Refuses what no member could listen on, before it is asked.
 fn check_url(url: &str) -> Result<(), Exit> {
-    let url = url.trim();
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    if !["http", "https", "unix", "unixs"].contains(&scheme) {
-        return Err(Exit::error(format!("URL scheme must be http, https, unix, or unixs: {url}")));
-    }
-    if scheme.starts_with("unix") {
-        return Ok(());
-    }
-    let (host_port, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-    if !host_port.contains(':') {
-        return Err(Exit::error(format!("URL address does not have the form \"host:port\": {url}")));
-    }
-    if !path.is_empty() {
-        return Err(Exit::error(format!("URL must not contain a path: {url}")));
-    }
-    Ok(())
+    Url::parse(url).map(drop).map_err(Exit::error)
 }
 
 fn member_id(invocation: &Invocation) -> Result<u64, Exit> {
