@@ -251,8 +251,11 @@ fn what_a_lease_has_left_survives_its_leader() {
                 if range.contains(&times.expect("it is there").remaining_secs) {
                     return;
                 }
-                // Time for a checkpoint.
-                sleep(Duration::from_millis(1700)).await;
+                // Until there is a checkpoint.
+                let index = leader.raft().applied();
+                while leader.raft().applied() == index {
+                    sleep(Duration::from_millis(5)).await;
+                }
             }
         };
         timeout(PATIENCE, new_leader_counts_from(1..=997)).await.expect("a checkpoint in time");
@@ -303,6 +306,20 @@ fn a_member_over_its_quota_raises_an_alarm_whoever_writes() {
         assert_eq!(timeout(PATIENCE, filling).await.expect("refused in time"), Error::NoSpace);
         let alarms = server.alarms();
         assert_eq!(alarms.iter().map(|alarm| alarm.member).collect::<Vec<_>>(), [cluster.id(2)]);
+    });
+}
+
+/// Were it lost on the way, its client would wait for the time-out.
+#[test]
+fn a_proposal_that_finds_no_room_on_its_way_is_refused() {
+    runtime().block_on(async {
+        let cluster = Cluster::of(3).await;
+        let leader = cluster.leader().await;
+        put_surely(cluster.server((leader + 1) % 3), "k", "v").await;
+        cluster.wires.fill();
+        let refused = put(cluster.server((leader + 1) % 3), "k", "v").await;
+        assert_eq!(refused, Err(Error::TooManyRequests));
+        assert_eq!(put(cluster.server(leader), "k", "v").await, Ok(()));
     });
 }
 

@@ -28,6 +28,8 @@ struct State {
     urls: BTreeMap<String, MemberId>,
     cut: BTreeSet<MemberId>,
     connected_since: BTreeMap<MemberId, Instant>,
+    /// Ways to others find no room for proposals.
+    are_full: bool,
     /// Snapshots that arrived.
     snapshots: usize,
 }
@@ -49,6 +51,10 @@ impl Wires {
 
     pub fn cut(&self, id: MemberId) {
         self.state.lock().cut.insert(id);
+    }
+
+    pub fn fill(&self) {
+        self.state.lock().are_full = true;
     }
 
     pub fn heal(&self) {
@@ -107,6 +113,10 @@ impl Network for WireEnd {
                 None => drop(self.own().map(|own| own.report_unreachable(to))),
             }
         }
+    }
+
+    fn has_room(&self, _: MemberId, _: u64) -> bool {
+        !self.wires.state.lock().are_full
     }
 
     fn send_snapshot(&self, message: Message, mut image: SnapshotReader) {
