@@ -224,7 +224,13 @@ fn maintenance_at_once_with_writes_comes_to_its_end() {
             match round % 40 {
                 10..=12 => {
                     let request = CompactionRequest { revision: round, physical: true };
-                    compactions.spawn(async move { server.compact(request).await });
+                    compactions.spawn(async move {
+                        match server.compact(request).await {
+                            // Tasks have no order: the next one's compaction came first.
+                            Err(Error::Compacted) => Ok(()),
+                            outcome => outcome,
+                        }
+                    });
                 }
                 9 | 30 => {
                     compactions.spawn(async move { server.defragment().await });
